@@ -1,0 +1,1 @@
+"""Files become ids here: atomic files, features, splits and samplers; nothing knows a model."""

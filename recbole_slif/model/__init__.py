@@ -1,0 +1,1 @@
+"""One paper each: models compose layers and are the only place that reads hyper-parameters."""

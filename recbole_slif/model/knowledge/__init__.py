@@ -1,0 +1,1 @@
+"""Models that use a knowledge graph of the items."""

@@ -1,0 +1,115 @@
+"""The one table of models: the README, the tests and the command line are driven by it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+
+from recbole_slif.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What the package knows of a model without importing it.
+
+    Attributes:
+        name: the name users type, equal to the class name.
+        path: module that holds the class.
+        kind: `general`, `knowledge`, `multimodal` or `both`.
+        needs_knowledge: the model cannot run without a `.kg` and a `.link` file.
+        needs_features: the model cannot run without at least one modality.
+        paper: short citation.
+        summary: one line for the model table.
+    """
+
+    name: str
+    path: str
+    kind: str
+    needs_knowledge: bool
+    needs_features: bool
+    paper: str
+    summary: str
+
+    def load(self) -> type:
+        """Import and return the model class."""
+        return getattr(importlib.import_module(self.path), self.name)
+
+
+_ENTRIES = (
+    ModelEntry(
+        "SLIFMR",
+        "recbole_slif.model.slifmr",
+        "both",
+        False,
+        False,
+        "Guo et al., SLIF-MR, arXiv 2507.09998, 2025",
+        "three graphs, a correlation graph fed back each epoch, two consistency losses",
+    ),
+    ModelEntry(
+        "BPR",
+        "recbole_slif.model.general.bpr",
+        "general",
+        False,
+        False,
+        "Rendle et al., BPR, UAI 2009",
+        "matrix factorisation with the pairwise ranking loss",
+    ),
+    ModelEntry(
+        "LightGCN",
+        "recbole_slif.model.general.lightgcn",
+        "general",
+        False,
+        False,
+        "He et al., LightGCN, SIGIR 2020",
+        "linear propagation on the user-item graph, mean over layers",
+    ),
+    ModelEntry(
+        "NGCF",
+        "recbole_slif.model.general.ngcf",
+        "general",
+        False,
+        False,
+        "Wang et al., NGCF, SIGIR 2019",
+        "non-linear propagation with element-wise interaction terms",
+    ),
+    ModelEntry(
+        "KGAT",
+        "recbole_slif.model.knowledge.kgat",
+        "knowledge",
+        True,
+        False,
+        "Wang et al., KGAT, KDD 2019",
+        "attention on the joint graph of users, items and entities, TransR loss beside BPR",
+    ),
+    ModelEntry(
+        "KGIN",
+        "recbole_slif.model.knowledge.kgin",
+        "knowledge",
+        True,
+        False,
+        "Wang et al., KGIN, WWW 2021",
+        "user intents as mixtures of relations, relational path aggregation",
+    ),
+)
+
+MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_model(name: str) -> ModelEntry | None:
+    """Return the entry of one of our models, or None if the name is not ours."""
+    return MODELS.get(name)
+
+
+def unknown_model(name: str, others: tuple[str, ...] = ()) -> ConfigError:
+    """Build the error for a model name that nobody knows.
+
+    Args:
+        name: what the user typed.
+        others: further names that would have been accepted (RecBole's own).
+    """
+    known = [*MODELS, *others]
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.4)
+    hint = f"; did you mean '{folded[near[0]]}'?" if near else ""
+    return ConfigError(f"model '{name}' is not known{hint} Ours: {', '.join(MODELS)}.")
