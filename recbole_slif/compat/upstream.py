@@ -1,0 +1,83 @@
+"""Faults of RecBole 1.2.1 itself that no library version cures."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+
+def read_literal(text: str) -> Any:
+    """Return the Python literal in `text`.
+
+    Raises:
+        NameError: `text` is not a literal; RecBole then keeps the string as it is.
+    """
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise NameError(f"'{text}' is not a literal") from error
+
+
+def literals_only(module: ModuleType) -> None:
+    """Shadow `eval` in a RecBole module that applies it to what users type."""
+    module.eval = read_literal  # type: ignore[attr-defined]
+
+
+def collect_anything(module: ModuleType) -> None:
+    """Move tensors alone to the CPU: item counts and counters of the data have no `.cpu()`."""
+    import torch
+
+    per_run = ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label")
+
+    def get_data_struct(self: Any) -> Any:
+        held = self.data_struct._data_dict
+        for key, value in held.items():
+            if isinstance(value, torch.Tensor):
+                held[key] = value.cpu()
+        collected = copy.deepcopy(self.data_struct)
+        for key in per_run:
+            held.pop(key, None)
+        return collected
+
+    module.Collector.get_data_struct = get_data_struct
+
+
+@contextmanager
+def anomaly_unchanged(module: ModuleType) -> Iterator[None]:
+    """Undo the process-wide anomaly detection that importing a module switches on."""
+    import torch
+
+    # A module that ran before we came has left the switch on already.
+    before = torch.is_anomaly_enabled() and not hasattr(module, "SINE")
+    try:
+        yield
+    finally:
+        torch.autograd.set_detect_anomaly(before)
+
+
+def honour_use_gpu(module: ModuleType) -> None:
+    """Let `use_gpu: False` choose the CPU, and leave the process's visible devices alone then."""
+    choose = module.Config._init_device
+
+    def _init_device(self: Any) -> None:
+        settings = self.final_config_dict
+        if settings.get("use_gpu", True):
+            choose(self)
+            return
+        typed, visible = settings.get("gpu_id"), os.environ.get("CUDA_VISIBLE_DEVICES")
+        settings["gpu_id"] = ""
+        try:
+            choose(self)
+        finally:
+            settings["gpu_id"] = str(typed)
+            if visible is None:
+                os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            else:
+                os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+    module.Config._init_device = _init_device
