@@ -1,0 +1,94 @@
+"""What every model of the package shares: cached scoring, the epoch hooks and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+
+class GraphRecommender(AbstractRecommender):
+    """Mixin before a RecBole base class for models that score by two tables, `user . item`.
+
+    A subclass implements `forward`, which propagates once and returns both tables, and
+    `calculate_loss`. Models that have a separate knowledge phase add `calculate_kg_loss`.
+
+    The trainer calls `pre_epoch` before an epoch's first batch and `post_epoch` after its last.
+    Whatever those hooks make and evaluation needs (a correlation graph, attention weights) is
+    handed out by `epoch_state`, so that a checkpoint can hold it.
+    """
+
+    input_type = InputType.PAIRWISE
+    USER_ID: str
+    ITEM_ID: str
+    NEG_ITEM_ID: str
+    n_users: int
+    n_items: int
+    device: torch.device
+
+    _table_cache: tuple[tuple[int, ...], Tensor, Tensor] | None = None
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Propagate once; return the user table `[n_users, d]` and item table `[n_items, d]`."""
+        raise NotImplementedError
+
+    def pre_epoch(self, epoch: int) -> None:
+        """Prepare epoch `epoch` (counted from 0) before its first batch: redraw, refresh."""
+
+    def post_epoch(self, epoch: int) -> None:
+        """Close epoch `epoch` after its last batch, before evaluation."""
+
+    def epoch_state(self) -> dict[str, Tensor]:
+        """Return the tensors made by the epoch hooks that scoring depends on."""
+        return {}
+
+    def load_epoch_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `epoch_state` gave; the scores are then those of the saved model."""
+        self.clear_tables()
+
+    def clear_tables(self) -> None:
+        """Forget the tables cached for evaluation."""
+        self._table_cache = None
+
+    @torch.no_grad()
+    def score_tables(self) -> tuple[Tensor, Tensor]:
+        """Return the evaluation tables `[n_users, d]`, `[n_items, d]`, propagated once.
+
+        The cache is keyed by the parameters' in-place version counters, so a training step can
+        never be followed by stale scores.
+        """
+        versions = tuple(parameter._version for parameter in self.parameters())
+        if self._table_cache is None or self._table_cache[0] != versions:
+            was_training = self.training
+            self.eval()
+            users, items = self.forward()
+            self.train(was_training)
+            self._table_cache = (versions, users.detach(), items.detach())
+        return self._table_cache[1], self._table_cache[2]
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Score the given pairs; returns `[batch]`."""
+        users, items = self.score_tables()
+        return (users[interaction[self.USER_ID]] * items[interaction[self.ITEM_ID]]).sum(dim=1)
+
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Score the given users against all items; returns `[batch * n_items]`."""
+        users, items = self.score_tables()
+        return (users[interaction[self.USER_ID]] @ items.T).view(-1)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load parameters as torch does and forget the cached tables."""
+        self.clear_tables()
+        return super().load_state_dict(*args, **kwargs)
+
+    def training_pairs(self, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the users and items `[n_pairs]` of the training split the model was given."""
+        return (
+            dataset.inter_feat[self.USER_ID].numpy(),
+            dataset.inter_feat[self.ITEM_ID].numpy(),
+        )

@@ -1,0 +1,123 @@
+"""The feature branch and the knowledge branch of SLIF-MR, each a module of its own.
+
+Paper: Guo et al., SLIF-MR, arXiv 2507.09998, Section III-A; no official code is public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recbole_slif.data.features import ModalityFeatures
+from recbole_slif.graph.item_item import knn_graph
+from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.graph.sparse import SparseOperator
+from recbole_slif.layers.feature_projection import FeatureProjection
+from recbole_slif.layers.light_conv import feature_convolution, light_convolution
+from recbole_slif.layers.relation_conv import RelationalAttention
+
+
+class FeatureBranch(nn.Module):
+    """Propagation on the item feature graph: builds S^m, learns alpha_m, applies Eq. (9).
+
+    Attributes:
+        presence: items that have each modality, bool `[n_items, n_modalities]`.
+    """
+
+    presence: Tensor
+
+    def __init__(
+        self,
+        features: Mapping[str, ModalityFeatures],
+        dim: int,
+        settings: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        """Build one graph per modality from its raw, frozen features.
+
+        Args:
+            features: matrix and presence per modality name.
+            dim: width of the tables.
+            settings: reads `knn_*`, `modal_weight`, `feature_init`, `readout_interaction` and
+                `sge_feature_norm`.
+            device: where the graphs live.
+        """
+        super().__init__()
+        self.readout = settings["readout_interaction"]
+        self.correlation_norm = settings["sge_feature_norm"]
+        self.weight_kind = settings["modal_weight"]
+        self.graphs: list[SparseOperator] = []
+        presence, matrices = [], []
+        for modality in features.values():
+            raw, present = torch.from_numpy(modality.matrix), torch.from_numpy(modality.presence)
+            graph = knn_graph(
+                raw,
+                settings["knn_k"],
+                presence=present,
+                include_self=settings["knn_include_self"],
+                weight=settings["knn_weight"],
+            )
+            self.graphs.append(SparseOperator.from_scipy(graph, device=device))
+            presence.append(present)
+            matrices.append(raw)
+        self.register_buffer("presence", torch.stack(presence, dim=1), persistent=False)
+        start = 0.0 if self.weight_kind == "softmax" else 1.0 / len(matrices)
+        self.modality_logits = nn.Parameter(
+            torch.full((len(matrices),), start), requires_grad=self.weight_kind != "fixed"
+        )
+        self.projection = None
+        if settings["feature_init"] == "project":
+            self.projection = FeatureProjection(matrices, self.presence, dim)
+
+    @property
+    def modality_weights(self) -> Tensor:
+        """Weights alpha_m of the modalities in S, `[n_modalities]`."""
+        if self.weight_kind == "softmax":
+            return torch.softmax(self.modality_logits, dim=0)
+        return self.modality_logits
+
+    def forward(self, items: Tensor, n_layers: int, correlation: SparseOperator | None) -> Tensor:
+        """Return the feature view `[n_items, d]` from the item rows `[n_items, d]`."""
+        start = items if self.projection is None else self.projection()
+        return feature_convolution(
+            self.graphs,
+            self.modality_weights,
+            self.presence,
+            start,
+            n_layers,
+            self.readout,
+            correlation=correlation,
+            correlation_norm=self.correlation_norm,
+        )
+
+
+class KnowledgeBranch(nn.Module):
+    """Attentive propagation on the knowledge graph, learned per step or refreshed per epoch."""
+
+    def __init__(self, n_relations: int, dim: int, readout: str) -> None:
+        """Create W_r and the relation rows.
+
+        Args:
+            n_relations: relations with inverses and the correlation relation.
+            dim: width of the tables.
+            readout: layer readout of Eq. (13).
+        """
+        super().__init__()
+        self.readout = readout
+        self.relational_attention = RelationalAttention(n_relations, dim)
+        self._refreshed: SparseOperator | None = None
+
+    @torch.no_grad()
+    def refresh(self, entities: Tensor, triples: KnowledgeEdges) -> None:
+        """Freeze the attention of an epoch: weights from the rows as they are, no gradient."""
+        weights = self.relational_attention.attention(entities, triples)
+        self._refreshed = triples.operator(weights)
+
+    def forward(self, entities: Tensor, triples: KnowledgeEdges, n_layers: int) -> Tensor:
+        """Return the propagated entity table `[n_entities, d]`."""
+        if self.training and self._refreshed is not None:
+            return light_convolution(self._refreshed, entities, n_layers, self.readout)
+        return self.relational_attention(entities, triples, n_layers, self.readout)

@@ -1,0 +1,249 @@
+"""SLIF-MR: self-loop iterative fusion of interactions, a knowledge graph and item features.
+
+Paper: Guo et al., arXiv 2507.09998, 2025. No official code is public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from recbole.model.abstract_recommender import KnowledgeRecommender
+from torch import Tensor, nn
+
+from recbole_slif.errors import ConfigError
+from recbole_slif.layers.fusion import build_fusion
+from recbole_slif.layers.light_conv import light_convolution
+from recbole_slif.losses import bpr_loss, inter_modal_loss, intra_modal_loss, squared_norm
+from recbole_slif.model.base import GraphRecommender
+from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch
+from recbole_slif.model.self_loop import Graphs, GraphSettings, SelfLoop
+
+
+class SLIFMR(GraphRecommender, KnowledgeRecommender):
+    r"""SLIF-MR: three graphs, item-level fusion, and a correlation graph fed back each epoch.
+
+    Each epoch n propagates on A^n (Eq. (7), (8)), S^n (Eq. (9)) and KG^n (Eq. (10)-(13)), fuses
+    the item views (Eq. (14), (15)), scores :math:`y_{ui} = \bar{x}_u \cdot x_i` and minimises
+
+    .. math:: L = L_{bpr} + \beta L_{inter} + \gamma L_{intra} + \eta \|\Theta\|^2
+
+    Between epochs the fused items give the correlation graph G (Eq. (16), (17)), which enters all
+    three graphs (Eq. (18)).
+
+    ==================  ==================================  ====================================
+    symbol              meaning                             code
+    ==================  ==================================  ====================================
+    x^0                 ID rows of users and entities       `user_embedding`, `entity_embedding`
+    \bar{x}             interaction view                    first of `views`
+    \tilde{x}           feature view                        `feature_branch`
+    \hat{x}             knowledge view                      `knowledge_branch`
+    x_i                 unified item                        `unified`
+    \alpha_m            modality weights                    `feature_branch.modality_weights`
+    W_r, \hat{x}_r      relation matrices and rows          `knowledge_branch`
+    A, S, G_k, G        graphs                              `self_loop`, `feature_branch.graphs`
+    ==================  ==================================  ====================================
+
+    Items without any modality, or without a KG link, are masked out of that view's fusion weight
+    and losses. Every reading of an ambiguous equation is a key of `properties/model/SLIFMR.yaml`.
+
+    Citation: J. Guo, J. Jiang, Z. Guo, B. Song, Y. Sun. "SLIF-MR: Self-loop Iterative Fusion of
+    Heterogeneous Auxiliary Information for Multimodal Recommendation", arXiv 2507.09998, 2025.
+    """
+
+    view_mask: Tensor
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Build the parameters and the base graphs from the training split `dataset`.
+
+        Raises:
+            ConfigError: a branch is switched on that the data set has no files for.
+        """
+        super().__init__(config, dataset)
+        self.settings = config
+        ablation = config["ablation"]
+        with_knowledge = ablation not in ("kg", "kg_mm")
+        with_features = ablation not in ("mm", "kg_mm")
+        self.with_loop = ablation != "sge"
+        # without other views the unified item is the interaction view: nothing to align it with
+        self.beta = 0.0 if ablation in ("cl", "kg_mm") else config["beta"]
+        self.gamma = 0.0 if ablation == "cl" or config["intra_mode"] == "off" else config["gamma"]
+        self._check_data(dataset, with_knowledge, with_features)
+
+        knowledge = dataset.knowledge if with_knowledge else None
+        self.self_loop = SelfLoop(
+            self.training_pairs(dataset),
+            self.n_users,
+            self.n_items,
+            knowledge,
+            GraphSettings(**{field.name: config[field.name] for field in fields(GraphSettings)}),
+            self.device,
+        )
+        self._training_graphs: Graphs | None = None
+        self._full_graphs: Graphs | None = None
+
+        size = config["embedding_size"]
+        n_entities = self.n_items if knowledge is None else knowledge.n_entities
+        self.user_embedding = self._table(self.n_users, size)
+        self.entity_embedding = self._table(n_entities, size)
+        self.own_tables = nn.ModuleDict()
+        if config["separate_tables"]:
+            for name in ["interaction"] + ["feature"] * with_features:
+                self.own_tables[name] = self._table(self.n_items, size)
+        mask = [torch.ones(self.n_items, dtype=torch.bool)]
+        self.feature_branch: FeatureBranch | None = None
+        if with_features:
+            self.feature_branch = FeatureBranch(dataset.features, size, config, self.device)
+            mask.append(self.feature_branch.presence.any(dim=1))
+        self.knowledge_branch: KnowledgeBranch | None = None
+        if knowledge is not None:
+            self.knowledge_branch = KnowledgeBranch(
+                self.self_loop.n_relations, size, config["readout_knowledge"]
+            )
+            mask.append(torch.from_numpy(knowledge.linked))
+        self.register_buffer("view_mask", torch.stack(mask, dim=1), persistent=False)
+        self.fusion = build_fusion(config["fusion"], size, len(mask)) if len(mask) > 1 else None
+        self.to(self.device)
+
+    @staticmethod
+    def _table(rows: int, size: int) -> nn.Embedding:
+        table = nn.Embedding(rows, size)
+        nn.init.xavier_uniform_(table.weight)
+        return table
+
+    @staticmethod
+    def _check_data(dataset: Any, with_knowledge: bool, with_features: bool) -> None:
+        missing = {}
+        if with_knowledge and not dataset.knowledge.linked.any():
+            missing["kg"] = "knowledge graph with linked items (.kg and .link files)"
+        if with_features and not dataset.features:
+            missing["mm"] = "item features (an .npy file per modality)"
+        if missing:
+            raise ConfigError(
+                f"data set '{dataset.dataset_name}' has no {' and no '.join(missing.values())}: "
+                f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}"
+            )
+
+    # ---- epochs: the self-loop -------------------------------------------------------------
+
+    def pre_epoch(self, epoch: int) -> None:
+        """Feed the last epoch's items back (Eq. (16)-(18)), then redraw the edges (Eq. (6))."""
+        if self.with_loop and self.self_loop.due(epoch):
+            self.self_loop.refresh(self.score_tables()[1])
+            self._full_graphs = None
+            self.clear_tables()
+        self._training_graphs = self.self_loop.training_graphs(epoch)
+        if self.knowledge_branch is not None and self.settings["attn_refresh"] == "epoch":
+            triples = self._training_graphs.triples
+            self.knowledge_branch.refresh(self.entity_embedding.weight, triples)
+
+    def epoch_state(self) -> dict[str, Tensor]:
+        """Return the correlation graph in force."""
+        return self.self_loop.state()
+
+    def load_epoch_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the correlation graph; the scores are then those of the saved model."""
+        self.self_loop.load_state(state)
+        self._full_graphs = self._training_graphs = None
+        super().load_epoch_state(state)
+
+    def _graphs(self) -> Graphs:
+        """Return the pruned graphs in training, all edges in evaluation."""
+        if not self.training:
+            if self._full_graphs is None:
+                self._full_graphs = self.self_loop.full_graphs()
+            return self._full_graphs
+        if self._training_graphs is None:
+            self._training_graphs = self.self_loop.training_graphs(epoch=0)
+        return self._training_graphs
+
+    # ---- one step: extract, fuse, compare --------------------------------------------------
+
+    def extract(self) -> tuple[Tensor, list[Tensor]]:
+        """Propagate on all graphs, Section III-A3.
+
+        Returns:
+            users `[n_users, d]` of the interaction graph, and one item table `[n_items, d]` per
+            view: interaction, then feature and knowledge where they are switched on.
+        """
+        graphs = self._graphs()
+        readout = self.settings["readout_interaction"]
+        start = torch.cat([self.user_embedding.weight, self._item_rows("interaction")])
+        nodes = light_convolution(graphs.bipartite, start, self._depth("interaction"), readout)
+        users, items = nodes.split([self.n_users, self.n_items])
+        views = [items]
+        if self.feature_branch is not None:
+            rows, depth = self._item_rows("feature"), self._depth("feature")
+            views.append(self.feature_branch(rows, depth, graphs.correlation))
+        if self.knowledge_branch is not None:
+            entities = self.entity_embedding.weight
+            entities = self.knowledge_branch(entities, graphs.triples, self._depth("knowledge"))
+            views.append(entities[: self.n_items])
+        return users, views
+
+    def _depth(self, branch: str) -> int:
+        own = self.settings[f"n_layers_{branch}"]
+        return self.settings["n_layers"] if own is None else own
+
+    def _item_rows(self, branch: str) -> Tensor:
+        if branch in self.own_tables:
+            return self.own_tables[branch].weight
+        return self.entity_embedding.weight[: self.n_items]
+
+    def fuse(self, views: list[Tensor], mask: Tensor) -> Tensor:
+        """Return the unified items `[n, d]` of the views `[n, d]` under `mask` `[n, n_views]`."""
+        return views[0] if self.fusion is None else self.fusion(views, mask)[0]
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return users `[n_users, d]` and unified items `[n_items, d]`."""
+        users, views = self.extract()
+        return users, self.fuse(views, self.view_mask)
+
+    def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
+        """Return the four weighted parts of Eq. (24): BPR, inter-modal, intra-modal, norm."""
+        user = interaction[self.USER_ID]
+        batch = len(user)
+        pair = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
+        # every item once: a double would be its own false negative in Eq. (19)
+        items, position = torch.unique(pair, return_inverse=True)
+        users, views = self.extract()
+        in_batch = [nn.functional.embedding(items, view) for view in views]
+        mask = self.view_mask[items]
+        unified = self.fuse(in_batch, mask)
+        user_rows = nn.functional.embedding(user, users)
+        scores = user_rows.repeat(2, 1).mul(nn.functional.embedding(position, unified)).sum(dim=1)
+        ranking = bpr_loss(scores[:batch], scores[batch:])
+        if self.settings["cl_scope"] == "all":
+            in_batch, mask = [view[1:] for view in views], self.view_mask[1:]
+            unified = self.fuse(in_batch, mask)
+        return ranking, *self.consistency_loss(in_batch, unified, mask), self._norm(user, pair)
+
+    def consistency_loss(
+        self, views: list[Tensor], unified: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return beta and gamma times the two consistency losses; a weight of 0 costs nothing."""
+        inter = intra = unified.new_zeros(())
+        if self.beta:
+            inter = self.beta * inter_modal_loss(
+                views,
+                unified,
+                mask,
+                self.settings["tau"],
+                exclude_positive=self.settings["infonce_exclude_pos"],
+                reduction=self.settings["cl_reduction"],
+            )
+        if self.gamma:
+            intra = self.gamma * intra_modal_loss(
+                views, mask, self.settings["uniformity_t"], self.settings["intra_mode"]
+            )
+        return inter, intra
+
+    def _norm(self, user: Tensor, items: Tensor) -> Tensor:
+        """Return eta times the squared ego rows of the batch and the relation parameters."""
+        used = [self.user_embedding(user), self.entity_embedding(items)]
+        used += [table(items) for table in self.own_tables.values()]
+        if self.knowledge_branch is not None:
+            used += list(self.knowledge_branch.parameters())
+        return self.settings["reg_weight"] * squared_norm(*used, batch_size=len(user))
