@@ -1,0 +1,149 @@
+"""Light graph convolution: layers without weights, on one fixed graph or on learned mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recbole_slif.errors import ConfigError
+from recbole_slif.graph.sparse import SparseOperator
+
+Readout = Literal["mean", "mean_1L_plus_0", "sum"]
+
+
+def readout_coefficients(kind: Readout, n_layers: int) -> list[float]:
+    """Weight of each layer's output, 0 .. n_layers, in the final representation, Eq. (8).
+
+    Args:
+        kind: `mean_1L_plus_0` is the equation: the mean of the layers 1 .. L plus the input;
+            `mean` averages 0 .. L; `sum` adds them.
+        n_layers: Number of convolutions L; with 0 the input itself is the result.
+
+    Raises:
+        ConfigError: `kind` is not known or `n_layers` is negative.
+    """
+    if n_layers < 0:
+        raise ConfigError(f"the number of layers must be at least 0, not {n_layers}")
+    if kind == "mean":
+        return [1.0 / (n_layers + 1)] * (n_layers + 1)
+    if kind == "mean_1L_plus_0":
+        return [1.0, *[1.0 / n_layers] * n_layers] if n_layers else [1.0]
+    if kind == "sum":
+        return [1.0] * (n_layers + 1)
+    raise ConfigError(f"readout '{kind}' is not known: use mean, mean_1L_plus_0 or sum")
+
+
+def light_convolution(
+    operator: SparseOperator, x0: Tensor, n_layers: int, readout: Readout = "mean_1L_plus_0"
+) -> Tensor:
+    """Propagate `n_layers` times over a normalised graph and read all layers out, Eq. (7).
+
+    | symbol | here |
+    |---|---|
+    | 1 / (sqrt N_u sqrt N_i) | the operator's entries |
+    | x^0 | `x0 [n_nodes, d]` |
+    | L_b | `n_layers` |
+
+    Returns:
+        `[n_nodes, d]`, differentiable in `x0`.
+    """
+    return operator.polynomial(x0, readout_coefficients(readout, n_layers))
+
+
+def modality_shares(weights: Tensor, presence: Tensor) -> Tensor:
+    """Weights of the modalities for each item, sharing out 1 among those the item has.
+
+    Args:
+        weights: Positive weight of each modality `[n_modalities]`, such as a softmax.
+        presence: Bool `[n_items, n_modalities]`.
+
+    Returns:
+        `[n_items, n_modalities]`: rows sum to 1, or are 0 for items without any modality.
+    """
+    present = weights * presence.to(weights.dtype)
+    total = present.sum(1, keepdim=True)
+    return present / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def feature_convolution(
+    operators: Sequence[SparseOperator],
+    modality_weights: Tensor,
+    presence: Tensor,
+    x0: Tensor,
+    n_layers: int,
+    readout: Readout = "mean_1L_plus_0",
+    correlation: SparseOperator | None = None,
+    correlation_norm: Literal["row", "none"] = "row",
+) -> Tensor:
+    """Convolve items over a learned mixture of modality graphs: Eq. (5) and Eq. (9).
+
+    | symbol | here |
+    |---|---|
+    | S^m | `operators[m] [n_items, n_items]` |
+    | alpha_m | `modality_weights[m]`, shared out anew among the modalities an item has |
+    | G^n | `correlation` |
+    | x^0, L_m | `x0`, `n_layers` |
+
+    The mixture is never formed: each graph multiplies the table and the products are weighted,
+    which is how the weights get their gradient without a sparse matrix that carries one.
+
+    Args:
+        operators: One graph per modality.
+        modality_weights: Positive weights `[n_modalities]`, such as the softmax of a parameter.
+        presence: Bool `[n_items, n_modalities]`. An item without any modality hears its
+            neighbours in `correlation` only.
+        x0: `[n_items, d]`.
+        n_layers: Number of convolutions.
+        readout: See `readout_coefficients`.
+        correlation: `[n_items, n_items]` graph to add to the mixture, or None.
+        correlation_norm: With `correlation`, `row` scales the sum's rows to sum 1, so depth does
+            not grow values (empty rows stay empty); `none` leaves the sum as it is.
+
+    Returns:
+        `[n_items, d]`, differentiable in `x0` and `modality_weights`.
+
+    Raises:
+        ConfigError: `readout` or `correlation_norm` is not known.
+    """
+    if correlation_norm not in ("row", "none"):
+        raise ConfigError(f"normalisation '{correlation_norm}' is not known: use row or none")
+    coefficients = readout_coefficients(readout, n_layers)
+    shares = modality_shares(modality_weights, presence)
+    scale = None
+    if correlation is not None and correlation_norm == "row":
+        scale = _inverse_row_sums(operators, shares, correlation)
+    layer, total = x0, coefficients[0] * x0
+    for coefficient in coefficients[1:]:
+        layer = _mix(operators, shares, layer, correlation)
+        if scale is not None:
+            layer = scale * layer
+        total = total + coefficient * layer
+    return total
+
+
+def _mix(
+    operators: Sequence[SparseOperator],
+    shares: Tensor,
+    x: Tensor,
+    correlation: SparseOperator | None,
+) -> Tensor:
+    """One application of the mixture to `x [n_items, d]`."""
+    mixed = torch.zeros_like(x) if correlation is None else correlation @ x
+    for place, operator in enumerate(operators):
+        mixed = torch.addcmul(mixed, shares[:, place : place + 1], operator @ x)
+    return mixed
+
+
+def _inverse_row_sums(
+    operators: Sequence[SparseOperator], shares: Tensor, correlation: SparseOperator
+) -> Tensor:
+    """One over the row sums `[n_items, 1]` of the mixture plus `correlation`; 0 for empty rows."""
+    sums = correlation.row_sums()
+    for place, operator in enumerate(operators):
+        sums = sums + shares[:, place] * operator.row_sums()
+    filled = sums > 0
+    inverse = torch.where(filled, 1.0 / torch.where(filled, sums, torch.ones_like(sums)), 0.0)
+    return inverse.unsqueeze(1)
