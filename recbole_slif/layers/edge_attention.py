@@ -1,0 +1,248 @@
+"""Differentiable edge kernels of relational attention, each with a hand-written backward.
+
+The only place that chooses a kernel for edges whose weights carry a gradient: on the CPU the
+library's sampled products, segment reductions and embedding bags over int32 indices; elsewhere
+gathers in chunks and scatters. No kernel ever holds an `[n_edges, d]` matrix on the CPU.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from recbole_slif.graph.knowledge import KnowledgeEdges
+
+CHUNK_EDGES = 1 << 18
+
+# The sampled product needs its pattern as a CSR tensor, and users can do nothing about the notice.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+
+
+def _rows_of(offsets: Tensor) -> Tensor:
+    """Expand CSR offsets `[n_rows + 1]` to the row of every entry."""
+    rows = torch.arange(offsets.numel() - 1, device=offsets.device, dtype=torch.int32)
+    return rows.repeat_interleave(offsets.diff())
+
+
+def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Dot products `left[row] . right[column]` at the entries of a CSR pattern.
+
+    Args:
+        offsets: `[n_rows + 1]` int32.
+        columns: `[n]` int32.
+        left: `[n_rows, d]`.
+        right: `[n_columns, d]`.
+
+    Returns:
+        `[n]`, in the order of the pattern.
+    """
+    if not columns.numel():
+        return left.new_zeros(0)
+    if left.device.type == "cpu":
+        pattern = torch.sparse_csr_tensor(
+            offsets,
+            columns,
+            left.new_zeros(columns.numel()),
+            size=(left.shape[0], right.shape[0]),
+            check_invariants=False,
+        )
+        return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
+    chunks = zip(_rows_of(offsets).split(CHUNK_EDGES), columns.split(CHUNK_EDGES), strict=True)
+    return torch.cat([(left[row] * right[column]).sum(1) for row, column in chunks])
+
+
+def weighted_bags(offsets: Tensor, columns: Tensor, weights: Tensor | None, x: Tensor) -> Tensor:
+    """Sum rows of `x` at the entries of each CSR row, times their weights if given.
+
+    Args:
+        offsets: `[n_rows + 1]` int32.
+        columns: `[n]` int32.
+        weights: `[n]`, or None for ones.
+        x: `[n_columns, d]`.
+
+    Returns:
+        `[n_rows, d]`; rows without entries are 0.
+    """
+    if not columns.numel():
+        return x.new_zeros(offsets.numel() - 1, x.shape[1])
+    if x.device.type == "cpu":
+        # Detached, or a slower variant that prepares the library's own backward is chosen.
+        return F.embedding_bag(
+            columns,
+            x.detach(),
+            offsets,
+            mode="sum",
+            per_sample_weights=None if weights is None else weights.detach(),
+            include_last_offset=True,
+        )
+    total = x.new_zeros(offsets.numel() - 1, x.shape[1])
+    rows = _rows_of(offsets)
+    for start in range(0, columns.numel(), CHUNK_EDGES):
+        part = slice(start, start + CHUNK_EDGES)
+        gathered = x[columns[part]]
+        if weights is not None:
+            gathered = gathered * weights[part, None]
+        total.index_add_(0, rows[part], gathered)
+    return total
+
+
+def _reduce_runs(values: Tensor, offsets: Tensor, rows: Tensor, reduction: str) -> Tensor:
+    """Reduce each CSR row's run of `values` `[n]` by "sum" or "max"; empty rows are arbitrary."""
+    n_rows = offsets.numel() - 1
+    if values.device.type == "cpu":
+        return torch.segment_reduce(values, reduction, offsets=offsets.long(), unsafe=True)
+    kind = {"sum": "sum", "max": "amax"}[reduction]
+    start = values.new_zeros(n_rows)
+    return start.scatter_reduce_(0, rows.long(), values, kind, include_self=False)
+
+
+class _PairScores(Function):
+    """Logits of Eq. (11) from entity rows, relation matrices and relation rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, projection: Tensor, relation_rows: Tensor, edges: KnowledgeEdges
+    ) -> Tensor:
+        counts = list(edges.pairs_per_relation)
+        hidden = x.new_empty(edges.n_pairs, x.shape[1])
+        scorers = torch.empty_like(hidden)
+        # Cut once: slicing inside the loop costs more than the products themselves.
+        blocks = zip(*(t.split(counts) for t in (edges.pair_heads, hidden, scorers)), strict=True)
+        for relation, (heads, hidden_rows, scorer_rows) in enumerate(blocks):
+            if len(heads):
+                matrix = projection[relation]
+                rows = x.index_select(0, heads)
+                torch.addmm(relation_rows[relation], rows, matrix.t(), out=hidden_rows)
+                torch.mm(hidden_rows.tanh_(), matrix, out=scorer_rows)
+        in_pair_order = edge_dots(edges.pair_offsets, edges.pair_tails, scorers, x)
+        ctx.save_for_backward(x, projection, hidden, scorers)
+        ctx.edges = edges
+        return in_pair_order.index_select(0, edges.pair_rank)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, projection, hidden, scorers = ctx.saved_tensors
+        edges: KnowledgeEdges = ctx.edges
+        grad_x = weighted_bags(
+            edges.tail_offsets, edges.tail_pairs, grad.index_select(0, edges.tail_order), scorers
+        )
+        grad_pairs = weighted_bags(
+            edges.pair_offsets, edges.pair_tails, grad.index_select(0, edges.pair_order), x
+        )
+        grad_projection = torch.zeros_like(projection)
+        grad_relations = projection.new_zeros(projection.shape[0], projection.shape[2])
+        counts = list(edges.pairs_per_relation)
+        blocks = zip(
+            *(t.split(counts) for t in (edges.pair_heads, grad_pairs, hidden)), strict=True
+        )
+        for relation, (heads, grad_rows, rows) in enumerate(blocks):
+            if len(heads):
+                matrix = projection[relation]
+                grad_hidden = torch.mm(grad_rows, matrix.t())
+                grad_hidden = torch.ops.aten.tanh_backward(grad_hidden, rows)
+                torch.mm(rows.t(), grad_rows, out=grad_projection[relation])
+                grad_projection[relation].addmm_(grad_hidden.t(), x.index_select(0, heads))
+                torch.sum(grad_hidden, 0, out=grad_relations[relation])
+                # This block's scorer gradients are spent: the head gradients take their place.
+                torch.mm(grad_hidden, matrix, out=grad_rows)
+        grad_x += weighted_bags(edges.head_pair_offsets, edges.head_pairs, None, grad_pairs)
+        return grad_x, grad_projection, grad_relations, None
+
+
+class _HeadSoftmax(Function):
+    """Eq. (12) over the edges of each head, the head's largest logit subtracted first."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, edges: KnowledgeEdges) -> Tensor:
+        highest = _reduce_runs(logits, edges.head_offsets, edges.heads, "max")
+        weights = (logits - highest.index_select(0, edges.heads)).exp_()
+        total = _reduce_runs(weights, edges.head_offsets, edges.heads, "sum")
+        weights /= total.index_select(0, edges.heads)
+        ctx.save_for_backward(weights)
+        ctx.edges = edges
+        return weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        edges: KnowledgeEdges = ctx.edges
+        weighted = grad * weights
+        total = _reduce_runs(weighted, edges.head_offsets, edges.heads, "sum")
+        weighted.addcmul_(weights, total.index_select(0, edges.heads), value=-1.0)
+        return weighted, None
+
+
+class _Gather(Function):
+    """One layer of Eq. (10), differentiable in the weights and in the rows."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, x: Tensor, edges: KnowledgeEdges) -> Tensor:
+        ctx.save_for_backward(weights, x)
+        ctx.edges = edges
+        return weighted_bags(edges.head_offsets, edges.tails, weights, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        weights, x = ctx.saved_tensors
+        edges: KnowledgeEdges = ctx.edges
+        grad_weights = grad_x = None
+        grad = grad.contiguous()
+        if ctx.needs_input_grad[0]:
+            grad_weights = edge_dots(edges.head_offsets, edges.tails, grad, x)
+        if ctx.needs_input_grad[1]:
+            by_tail = weights.index_select(0, edges.tail_order)
+            grad_x = weighted_bags(edges.tail_offsets, edges.tail_heads, by_tail, grad)
+        return grad_weights, grad_x, None
+
+
+def edge_logits(
+    x: Tensor, projection: Tensor, relation_rows: Tensor, edges: KnowledgeEdges
+) -> Tensor:
+    """Score every edge: `(W_r x_t)^T tanh(W_r x_h + e_r)`, Eq. (11), plus the edges' log prior.
+
+    The product is `x_t . p_hr` with `p_hr = W_r^T tanh(W_r x_h + e_r)`, found once per distinct
+    (head, relation), so the cost in matrix products follows the pairs and not the edges.
+
+    Args:
+        x: `[n_entities, d]` entity rows.
+        projection: `[n_relations, d, d]` matrices `W_r`.
+        relation_rows: `[n_relations, d]` rows `e_r`.
+        edges: The directed edges.
+
+    Returns:
+        `[n_edges]` logits, differentiable in the three tensors.
+    """
+    logits: Tensor = _PairScores.apply(x.contiguous(), projection, relation_rows, edges)
+    if edges.log_prior is not None:
+        logits = logits + edges.log_prior.to(logits.dtype)
+    return logits
+
+
+def softmax_over_heads(logits: Tensor, edges: KnowledgeEdges) -> Tensor:
+    """Normalise `[n_edges]` logits over the edges of each head, Eq. (12); safe from overflow."""
+    weights: Tensor = _HeadSoftmax.apply(logits, edges)
+    return weights
+
+
+def gather_from_tails(weights: Tensor, x: Tensor, edges: KnowledgeEdges) -> Tensor:
+    """Sum the tails' rows of each head by weight, one layer of Eq. (10).
+
+    Args:
+        weights: `[n_edges]`.
+        x: `[n_entities, d]`.
+        edges: The directed edges.
+
+    Returns:
+        `[n_entities, d]`, differentiable in `weights` and `x`; a head without edges gets 0.
+    """
+    out: Tensor = _Gather.apply(weights, x.contiguous(), edges)
+    return out
