@@ -48,7 +48,7 @@ def numpy_names_missing() -> bool:
     """Say whether numpy lacks a name that RecBole's modules read."""
     import numpy as np
 
-    return any(not hasattr(np, alias) for alias in _NUMPY_ALIASES)
+    return any(alias not in vars(np) for alias in _NUMPY_ALIASES)
 
 
 def add_numpy_names(_: ModuleType) -> None:
@@ -56,7 +56,7 @@ def add_numpy_names(_: ModuleType) -> None:
     import numpy as np
 
     for alias, target in _NUMPY_ALIASES.items():
-        if not hasattr(np, alias):
+        if alias not in vars(np):  # asking with hasattr warns of names to come
             setattr(np, alias, getattr(np, target))
 
 

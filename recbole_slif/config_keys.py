@@ -1,0 +1,168 @@
+"""What keys exist, of which type, in which file: learned from the comments of the property files.
+
+Every line of our property files reads `key: value  # (type) meaning`, with choices written
+`(str: one|other)`. RecBole's files follow nearly the same habit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from recbole_slif.config_yaml import read_literal, read_settings
+from recbole_slif.errors import ConfigError
+
+_LINE = re.compile(r"^(?P<key>\w+)\s*:.*?\s#\s*\((?P<type>[^)]*)\)")
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "string": (str,),
+    "int": (int,),
+    "float": (float,),
+    "bool": (bool,),
+    "list": (list, tuple),
+    "dict": (dict,),
+}
+_LOOSE: Mapping[str, tuple[type, ...]] = {"gpu_id": (str, int, tuple)}
+_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One configuration key.
+
+    Attributes:
+        name: the key.
+        types: accepted types, empty if any value is.
+        choices: accepted words, empty if any is.
+        nullable: null is accepted.
+        element: type of a list's or dictionary's default is not looked into; kept for the message.
+    """
+
+    name: str
+    types: tuple[type, ...]
+    choices: tuple[str, ...]
+    nullable: bool
+
+    def convert(self, value: Any, source: str) -> Any:
+        """Return `value` in the key's type.
+
+        Args:
+            value: what was given.
+            source: where it was given, for the message.
+
+        Raises:
+            ConfigError: the value has another type or is not among the choices.
+        """
+        if value is None:
+            if self.nullable or not self.types:
+                return None
+            raise self._refuse(value, source)
+        if self.types:
+            value = self._as_type(value, source)
+        if self.choices and value not in self.choices:
+            near = difflib.get_close_matches(str(value), self.choices, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(
+                f"{source}: {self.name} cannot be '{value}'; "
+                f"it is one of {', '.join(self.choices)}.{hint}"
+            )
+        return value
+
+    def _as_type(self, value: Any, source: str) -> Any:
+        """Accept the key's types, whole numbers for numbers, and 5.0 where 5 is meant."""
+        if isinstance(value, bool):
+            if bool not in self.types:
+                raise self._refuse(value, source)
+            return value
+        if isinstance(value, self.types):
+            return value
+        if isinstance(value, int) and float in self.types:
+            return float(value)
+        if isinstance(value, float) and int in self.types and value.is_integer():
+            return int(value)
+        raise self._refuse(value, source)
+
+    def _refuse(self, value: Any, source: str) -> ConfigError:
+        wanted = " or ".join(dict.fromkeys(_NAMES[t] for t in self.types if t in _NAMES))
+        null = ", or null" if self.nullable else ""
+        given = f"{value!r} ({type(value).__name__})" if value is not None else "null"
+        return ConfigError(f"{source}: {self.name} must be {wanted}{null}, not {given}.")
+
+    def from_text(self, text: str) -> Any:
+        """Read a command line value: a key that only takes text keeps `007` as it is."""
+        value = read_literal(text)
+        if self.types == (str,) and not isinstance(value, str) and value is not None:
+            return text
+        return value
+
+
+def parse_type(comment: str) -> tuple[tuple[type, ...], tuple[str, ...], bool]:
+    """Parse the bracket of a comment, such as `int`, `list or str`, `str: one|other`.
+
+    Returns:
+        Accepted types (empty if the words are not understood), choices, and whether null is named.
+    """
+    words, _, listed = comment.partition(":")
+    choices = tuple(word.strip() for word in listed.split("|")) if listed else ()
+    types: list[type] = []
+    nullable = False
+    for part in re.split(r"\s+or\s+|,\s*", words.strip()):
+        first = part.split(" ")[0]
+        if first in ("None", "null", "optional"):
+            nullable = True
+        elif first in _TYPES:
+            types += _TYPES[first]
+        else:
+            return (), choices, True
+    return tuple(dict.fromkeys(types)), choices, nullable
+
+
+def _type_of(value: Any) -> tuple[type, ...]:
+    """Return the accepted types a default value speaks for."""
+    if value is None:
+        return ()
+    return (list, tuple) if isinstance(value, (list, tuple)) else (type(value),)
+
+
+@lru_cache(maxsize=None)
+def read_keys(path: Path, ours: bool) -> Mapping[str, Key]:
+    """Read the keys of one property file.
+
+    Args:
+        path: the file.
+        ours: whether null is accepted only where the default is null; RecBole takes it anywhere.
+    """
+    comments = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = _LINE.match(line)
+        if match:
+            comments[match["key"]] = match["type"]
+    keys = {}
+    for name, default in read_settings(path).items():
+        types, choices, nullable = parse_type(comments.get(name, "?"))
+        if types:
+            types = tuple(dict.fromkeys((*types, *_type_of(default))))
+        elif ours:
+            types = _type_of(default)
+        nullable = nullable or default is None or not ours
+        keys[name] = Key(name, _LOOSE.get(name, types), choices, nullable)
+    return keys
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint `; did you mean 'x'?` for a mistyped name, empty if nothing is near."""
+    folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    return f"; did you mean '{folded[near[0]]}'?" if near else ""

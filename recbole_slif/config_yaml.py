@@ -1,0 +1,133 @@
+"""Reads settings as plain data: YAML without tags or repeated keys, and literals from text."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_slif.errors import ConfigError
+
+_NUMBER = re.compile(
+    r"^[-+]?(?:[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+"
+    r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+)
+_TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_WORDS = {"true": True, "false": False, "none": None, "null": None, "~": None}
+
+
+class SettingsLoader(yaml.SafeLoader):
+    """YAML of plain values: `1e-3` is a number, `off` a word, a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Build a mapping and refuse a key that is there twice."""
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"key '{key_node.value}' stands twice, in lines {seen[key_node.value]} and {line}",
+                    key_node.start_mark,
+                )
+            if isinstance(key_node.value, str):
+                seen[key_node.value] = line
+        return super().construct_mapping(node, deep=deep)
+
+
+def _set_resolvers() -> None:
+    """Replace YAML 1.1's readings of numbers and truth values, which surprise people."""
+    replaced = {"tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"}
+    SettingsLoader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in replaced]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))
+    SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
+
+
+_set_resolvers()
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read one YAML file of settings.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, repeats a key, or holds no `key: value` lines.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"configuration file '{path}' cannot be read: {error.strerror or error}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration file '{path}' is not UTF-8 text.") from error
+    try:
+        content = yaml.load(text, Loader=SettingsLoader)  # noqa: S506 - derives from SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"configuration file '{path}'{line}: {error.problem}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration file '{path}': {error}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file '{path}' must hold lines of the form `key: value`.")
+    return {str(key): value for key, value in content.items()}
+
+
+def read_literal(text: str) -> Any:
+    """Read a number, truth value, list, tuple, dictionary or null from text, else keep the text.
+
+    Nothing is ever run: `true`, `false`, `none`, `null` and `~` count as well in any case.
+    """
+    stripped = text.strip()
+    if stripped.lower() in _WORDS:
+        return _WORDS[stripped.lower()]
+    try:
+        return ast.literal_eval(stripped)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def read_options(argv: list[str]) -> dict[str, str]:
+    """Read `--key=value` and `--key value` options, values as text.
+
+    Raises:
+        ConfigError: an option has no value, stands twice, or a word belongs to no option.
+    """
+    options: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise ConfigError(f"'{word}' belongs to no option; settings are written --key=value.")
+        if not equals:
+            following = next(words, None)
+            if following is None or following.startswith("--"):
+                raise ConfigError(f"option --{name} has no value; write --{name}=value.")
+            value = following
+        if name in options:
+            raise ConfigError(f"option --{name} is given twice; keep one of them.")
+        options[name] = value
+    return options
+
+
+def split_names(names: str | list[str] | tuple[str, ...] | None) -> list[str]:
+    """Split file names given as one text or several, parted by commas or spaces.
+
+    A text that is the name of an existing file stays whole.
+    """
+    if not names:
+        return []
+    given = [names] if isinstance(names, str) else list(names)
+    found: list[str] = []
+    for name in map(str, given):
+        found += [name] if Path(name).is_file() else re.split(r"[,\s]+", name.strip(", \t\n"))
+    return [name for name in found if name]
