@@ -31,10 +31,11 @@ class FeatureProjection(nn.Module):
             self.register_buffer(f"raw_{number}", rows, persistent=False)
         count = presence.sum(dim=1, keepdim=True).clamp(min=1)
         self.register_buffer("share", presence / count, persistent=False)
-        self.maps = nn.ModuleList(nn.Linear(matrix.shape[1], dim) for matrix in matrices)
-        for layer in self.maps:
+        layers = [nn.Linear(matrix.shape[1], dim) for matrix in matrices]
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        self.maps = nn.ModuleList(layers)
 
     def forward(self) -> Tensor:
         """Return `[n_items, dim]`."""

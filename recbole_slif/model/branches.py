@@ -16,7 +16,7 @@ from recbole_slif.graph.item_item import knn_graph
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.feature_projection import FeatureProjection
-from recbole_slif.layers.light_conv import feature_convolution, light_convolution
+from recbole_slif.layers.light_conv import feature_convolution
 from recbole_slif.layers.relation_conv import RelationalAttention
 
 
@@ -111,13 +111,13 @@ class KnowledgeBranch(nn.Module):
         self._refreshed: SparseOperator | None = None
 
     @torch.no_grad()
-    def refresh(self, entities: Tensor, triples: KnowledgeEdges) -> None:
+    def refresh(self, entities: Tensor, triples: KnowledgeEdges | None) -> None:
         """Freeze the attention of an epoch: weights from the rows as they are, no gradient."""
-        weights = self.relational_attention.attention(entities, triples)
-        self._refreshed = triples.operator(weights)
+        if triples is not None:
+            weights = self.relational_attention.attention(entities, triples)
+            self._refreshed = triples.operator(weights)
 
     def forward(self, entities: Tensor, triples: KnowledgeEdges, n_layers: int) -> Tensor:
         """Return the propagated entity table `[n_entities, d]`."""
-        if self.training and self._refreshed is not None:
-            return light_convolution(self._refreshed, entities, n_layers, self.readout)
-        return self.relational_attention(entities, triples, n_layers, self.readout)
+        frozen = self._refreshed if self.training else None
+        return self.relational_attention(entities, triples, n_layers, self.readout, frozen)

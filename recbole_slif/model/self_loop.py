@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,15 +27,15 @@ class GraphSettings:
 
     prune_ui: float
     prune_kg: float
-    prune_refresh: str
+    prune_refresh: Literal["epoch", "once"]
     sge_n: int
     sge_start: int
     sge_interval: int
-    sge_merge: str
+    sge_merge: Literal["replace", "ema", "accumulate"]
     sge_decay: float
     sge_max_edges: int
     sge_weight: float
-    sge_norm: str
+    sge_norm: Literal["joint", "block"]
     sge_symmetric: bool
     sge_kg_prior: bool
     seed: int
@@ -113,11 +114,14 @@ class SelfLoop:
         """
         chosen = self.settings
         self.latest = knn_graph(unified, chosen.sge_n, symmetric=chosen.sge_symmetric)
-        self.merged = merge_graphs(
-            self.merged, self.latest, chosen.sge_merge, chosen.sge_decay, chosen.sge_max_edges
-        )
+        previous = self.merged
         if chosen.sge_merge == "ema":
             self.base_share *= chosen.sge_decay
+            if previous is None:
+                previous = sp.csr_array(self.latest.shape, dtype=self.latest.dtype)
+        self.merged = merge_graphs(
+            previous, self.latest, chosen.sge_merge, chosen.sge_decay, chosen.sge_max_edges
+        )
 
     def training_graphs(self, epoch: int) -> Graphs:
         """Draw the edges of epoch `epoch` by Eq. (6) and join the correlation graph."""
@@ -159,9 +163,7 @@ class SelfLoop:
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, stream, epoch])
 
-    def _assemble(
-        self, kept_pairs: np.ndarray | None, kept_triples: np.ndarray | None
-    ) -> Graphs:
+    def _assemble(self, kept_pairs: np.ndarray | None, kept_triples: np.ndarray | None) -> Graphs:
         users, items = self.pairs
         if kept_pairs is not None:
             users, items = users[kept_pairs], items[kept_pairs]

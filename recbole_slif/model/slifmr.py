@@ -88,10 +88,10 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         n_entities = self.n_items if knowledge is None else knowledge.n_entities
         self.user_embedding = self._table(self.n_users, size)
         self.entity_embedding = self._table(n_entities, size)
-        self.own_tables = nn.ModuleDict()
+        self.own_tables = nn.ParameterDict()
         if config["separate_tables"]:
             for name in ["interaction"] + ["feature"] * with_features:
-                self.own_tables[name] = self._table(self.n_items, size)
+                self.own_tables[name] = self._table(self.n_items, size).weight
         mask = [torch.ones(self.n_items, dtype=torch.bool)]
         self.feature_branch: FeatureBranch | None = None
         if with_features:
@@ -136,8 +136,9 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
             self.clear_tables()
         self._training_graphs = self.self_loop.training_graphs(epoch)
         if self.knowledge_branch is not None and self.settings["attn_refresh"] == "epoch":
-            triples = self._training_graphs.triples
-            self.knowledge_branch.refresh(self.entity_embedding.weight, triples)
+            self.knowledge_branch.refresh(
+                self.entity_embedding.weight, self._training_graphs.triples
+            )
 
     def epoch_state(self) -> dict[str, Tensor]:
         """Return the correlation graph in force."""
@@ -189,7 +190,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     def _item_rows(self, branch: str) -> Tensor:
         if branch in self.own_tables:
-            return self.own_tables[branch].weight
+            return self.own_tables[branch]
         return self.entity_embedding.weight[: self.n_items]
 
     def fuse(self, views: list[Tensor], mask: Tensor) -> Tensor:
@@ -243,7 +244,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
     def _norm(self, user: Tensor, items: Tensor) -> Tensor:
         """Return eta times the squared ego rows of the batch and the relation parameters."""
         used = [self.user_embedding(user), self.entity_embedding(items)]
-        used += [table(items) for table in self.own_tables.values()]
+        used += [nn.functional.embedding(items, rows) for rows in self.own_tables.values()]
         if self.knowledge_branch is not None:
             used += list(self.knowledge_branch.parameters())
         return self.settings["reg_weight"] * squared_norm(*used, batch_size=len(user))
