@@ -1,0 +1,313 @@
+"""Checkpoints that hold tensors and JSON only: written atomically, loaded without running code.
+
+A checkpoint is one `torch.save` file with two entries: `header`, a JSON text, and `tensors`, a flat
+dictionary of tensors. Nested state (optimizer, random generators, loaders) is a tree in the header
+whose tensors are replaced by their names, see `pack` and `unpack`. The configuration is plain JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from recbole_slif.errors import CheckpointError
+
+FORMAT = "recbole_slif"
+SCHEMA = 1
+_ROOT = "tree"
+
+
+@dataclass
+class Checkpoint:
+    """One checkpoint in memory.
+
+    Attributes:
+        header: plain JSON values: model, dataset, config, fingerprint, counts, versions, epoch ...
+        state: nested dictionaries, lists and scalars with tensors and arrays in them.
+    """
+
+    header: dict[str, Any]
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def pack(value: Any, tensors: dict[str, Tensor], name: str = _ROOT) -> Any:
+    """Turn a tree into JSON values, putting its tensors and arrays into `tensors`.
+
+    Raises:
+        CheckpointError: the tree holds an object of a kind a checkpoint cannot keep.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu()
+        return {"$tensor": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise CheckpointError(f"a checkpoint cannot keep the object array '{name}'")
+        raw = np.frombuffer(np.ascontiguousarray(value).tobytes(), dtype=np.uint8)
+        tensors[name] = torch.from_numpy(raw.copy())
+        return {"$array": name, "dtype": value.dtype.str, "shape": list(value.shape)}
+    if sp.issparse(value):
+        rows = sp.coo_array(value)
+        parts = {"row": rows.coords[0], "col": rows.coords[1], "data": rows.data}
+        packed = {key: pack(part, tensors, f"{name}/{key}") for key, part in parts.items()}
+        return {"$sparse": packed, "format": value.format, "shape": list(value.shape)}
+    return _pack_container(value, tensors, name)
+
+
+def _pack_container(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
+    if isinstance(value, Mapping):
+        items = [
+            [pack(key, tensors, f"{name}/key{number}"), pack(entry, tensors, f"{name}/{key}")]
+            for number, (key, entry) in enumerate(value.items())
+        ]
+        return {"$items": items}
+    if isinstance(value, list | tuple):
+        entries = [pack(entry, tensors, f"{name}/{at}") for at, entry in enumerate(value)]
+        return {"$tuple": entries} if isinstance(value, tuple) else entries
+    raise CheckpointError(f"a checkpoint cannot keep '{name}', a {type(value).__name__}")
+
+
+def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `pack`."""
+    if isinstance(value, list):
+        return [unpack(entry, tensors) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$array" in value:
+        raw = tensors[value["$array"]].numpy().tobytes()
+        return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"]).copy()
+    if "$sparse" in value:
+        part = {key: unpack(entry, tensors) for key, entry in value["$sparse"].items()}
+        matrix = sp.coo_matrix((part["data"], (part["row"], part["col"])), shape=value["shape"])
+        return matrix.asformat(value["format"])
+    if "$tuple" in value:
+        return tuple(unpack(entry, tensors) for entry in value["$tuple"])
+    return {unpack(key, tensors): unpack(entry, tensors) for key, entry in value["$items"]}
+
+
+@contextlib.contextmanager
+def _atomic(path: Path) -> Any:
+    """Open a temporary file beside `path` for writing; it takes the name once it is safe."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def write_atomic(path: Path | str, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file or the new one, never a part."""
+    with _atomic(Path(path)) as stream:
+        stream.write(content)
+
+
+def save(path: Path | str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        CheckpointError: the state cannot be kept or the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    tree = pack(checkpoint.state, tensors)
+    header = {**checkpoint.header, "format": FORMAT, "schema": SCHEMA, "state": tree}
+    payload = {"header": json.dumps(header), "tensors": tensors}
+    try:
+        with _atomic(Path(path)) as stream:
+            torch.save(payload, stream)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint '{path}' could not be written: {error}") from error
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: the file is missing, empty, torn, foreign or of another version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint '{path}' does not exist")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"checkpoint '{path}' is empty; an earlier one must be used")
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint '{path}' holds pickled objects and was not opened; a RecBole checkpoint "
+            "is read by recbole_slif.checkpoint.import_recbole_checkpoint"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(f"checkpoint '{path}' is torn or not a checkpoint") from error
+    return _decode(payload, path)
+
+
+def _decode(payload: Any, path: Path) -> Checkpoint:
+    foreign = f"'{path}' is not a checkpoint of this package"
+    if not (isinstance(payload, dict) and isinstance(payload.get("header"), str)):
+        raise CheckpointError(foreign)
+    try:
+        header = json.loads(payload["header"])
+        if header.get("format") != FORMAT:
+            raise CheckpointError(foreign)
+        if header["schema"] != SCHEMA:
+            raise CheckpointError(
+                f"checkpoint '{path}' has format version {header['schema']}, "
+                f"this version reads {SCHEMA}"
+            )
+        state = unpack(header.pop("state"), payload["tensors"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"checkpoint '{path}' is damaged: {error}") from error
+    return Checkpoint(header, state)
+
+
+def require_fit(path: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check that a checkpoint belongs to the present settings and data.
+
+    Args:
+        path: named in the message.
+        found: the checkpoint's values.
+        wanted: the present ones, compared key by key.
+
+    Raises:
+        CheckpointError: names everything that differs, in one line.
+    """
+    differing = [
+        f"{key} (checkpoint {found.get(key)}, here {value})"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    if differing:
+        raise CheckpointError(f"checkpoint '{path}' does not fit: {', '.join(differing)}")
+
+
+def model_state(model: Any) -> dict[str, Any]:
+    """Collect all that scoring depends on: parameters, RecBole's extras, the epoch's state."""
+    epoch = model.epoch_state() if hasattr(model, "epoch_state") else {}
+    extras = model.other_parameter() if hasattr(model, "other_parameter") else {}
+    return {"parameters": dict(model.state_dict()), "extras": extras, "epoch": dict(epoch)}
+
+
+def _to_device(value: Any, device: torch.device | str) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def restore_model(model: Any, state: Mapping[str, Any], path: Path | str) -> None:
+    """Put a saved model state into `model`.
+
+    Raises:
+        CheckpointError: the parameters have other names or shapes.
+    """
+    device = getattr(model, "device", "cpu")
+    try:
+        model.load_state_dict(state["parameters"])
+        extras = {key: _to_device(value, device) for key, value in state["extras"].items()}
+        if extras:
+            model.load_other_parameter(extras)
+        if hasattr(model, "load_epoch_state"):
+            epoch = {key: _to_device(value, device) for key, value in state["epoch"].items()}
+            model.load_epoch_state(epoch)
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"checkpoint '{path}' does not fit the model: {reason}") from error
+
+
+def load_model(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Rebuild configuration, data and model of a checkpoint; the scores are the saved model's.
+
+    Args:
+        path: a checkpoint, or a run folder whose `best.pt` (else `last.pt`) is taken.
+        overrides: keys to change, such as `data_path` or `eval_batch_size`.
+
+    Returns:
+        `(config, model, bundle)`: the configuration, the model in evaluation mode and the data.
+
+    Raises:
+        CheckpointError: the file is unusable or the data is not what the model was trained on.
+    """
+    from recbole_slif import factory
+
+    file = resolve(path, ("best.pt", "last.pt"))
+    checkpoint = load(file)
+    header = checkpoint.header
+    settings = {**header["config"], **(overrides or {})}
+    config = factory.build_config(header["model"], header["dataset"], overrides=settings)
+    bundle = factory.load_data(config)
+    model = factory.build_model(config, bundle)
+    require_fit(file, header["identity"], factory.identity(config, model, bundle))
+    restore_model(model, checkpoint.state["model"], file)
+    model.eval()
+    return config, model, bundle
+
+
+def resolve(path: Path | str, names: Sequence[str]) -> Path:
+    """Return `path`, or for a run folder the first of `names` that lies in it.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"folder '{path}' holds no {' or '.join(names)}")
+
+
+def import_recbole_checkpoint(
+    path: Path | str, model: Any, trust_pickle: bool = False
+) -> dict[str, Any]:
+    """Load the weights of a checkpoint that RecBole wrote into `model`.
+
+    RecBole's files pickle the whole configuration, so opening one runs code from it.
+
+    Args:
+        path: RecBole's `.pth` file.
+        model: a model of the same class and size.
+        trust_pickle: must be True; says that the file's origin is trusted.
+
+    Returns:
+        RecBole's other entries: `epoch`, `best_valid_score`, `cur_step`.
+
+    Raises:
+        CheckpointError: `trust_pickle` is not set, or the file does not fit.
+    """
+    if not trust_pickle:
+        raise CheckpointError(
+            f"'{path}' may run code when opened; pass trust_pickle=True if you trust its origin"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+        state = {
+            "parameters": content["state_dict"],
+            "extras": content.get("other_parameter") or {},
+            "epoch": {},
+        }
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"'{path}' is not a RecBole checkpoint: {error}") from error
+    restore_model(model, state, path)
+    return {key: content.get(key) for key in ("epoch", "best_valid_score", "cur_step")}

@@ -1,0 +1,312 @@
+"""Full-sort evaluation in blocks: one propagation, one matrix product a block, RecBole's metrics.
+
+RecBole's own loop builds a fresh score matrix, a dense matrix of positives and several index
+tensors for each batch. Here scores go into one kept buffer, history and positives are flat index
+lists cut from a CSR layout, and only the top K leave the block. The metric classes are RecBole's,
+fed with the same data structure, so the figures are the same to the last digit.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.data.interaction import Interaction
+from recbole.evaluator import Collector, Evaluator
+from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.register import metric_information
+from torch import Tensor
+from tqdm import tqdm
+
+BLOCK_USERS = 256
+PREDICT_PAIRS = 65_536
+_GROUP = 64
+
+
+class SafeCollector(Collector):
+    """RecBole's collector, without its failures on counts and on knowledge loaders."""
+
+    def data_collect(self, train_data: Any) -> None:
+        """Take item and user counts from the training split behind `train_data`."""
+        dataset = train_data._dataset
+        sources: dict[str, Callable[[], Any]] = {
+            "data.num_items": lambda: dataset.item_num,
+            "data.num_users": lambda: dataset.user_num,
+            "data.count_items": lambda: dataset.item_counter,
+            "data.count_users": lambda: dataset.user_counter,
+        }
+        for name, read in sources.items():
+            if self.register.need(name):
+                self.data_struct.set(name, read())
+
+    def get_data_struct(self) -> DataStruct:
+        """Hand out what was collected and forget the part that belongs to this evaluation."""
+        handed = DataStruct()
+        for name, value in list(self.data_struct._data_dict.items()):
+            handed.set(name, value.cpu() if isinstance(value, Tensor) else value)
+            if not name.startswith("data.") or name == "data.label":
+                del self.data_struct[name]
+        return handed
+
+
+def _rank_collector(config: Any) -> Collector | None:
+    """Build RecBole's collector for the metrics that rank whole rows (GAUC), if any is asked."""
+    names = [
+        name for name in config["metrics"] if "rec.meanrank" in metric_information[name.lower()]
+    ]
+    if not names:
+        return None
+    keys = ("eval_args", "topk", "device")
+    return SafeCollector({"metrics": names, **{key: config[key] for key in keys}})
+
+
+@dataclass(frozen=True)
+class EvalLists:
+    """Who is evaluated, on what, without what.
+
+    Attributes:
+        users: evaluated users `[n]`, int64, in the loader's order.
+        positive_indptr, positive_items: CSR of each user's held-out items.
+        history_indptr, history_items: CSR of each user's items that must not be recommended.
+    """
+
+    users: np.ndarray
+    positive_indptr: np.ndarray
+    positive_items: np.ndarray
+    history_indptr: np.ndarray
+    history_items: np.ndarray
+
+    def flat(self, which: str, start: int, stop: int, width: int, device: Any) -> Tensor:
+        """Flat places of `which` (positive or history) in a `[stop - start, width]` block."""
+        indptr = getattr(self, f"{which}_indptr")
+        items = getattr(self, f"{which}_items")
+        counts = np.diff(indptr[start : stop + 1])
+        rows = np.repeat(np.arange(stop - start, dtype=np.int64), counts)
+        return torch.from_numpy(rows * width + items[indptr[start] : indptr[stop]]).to(device)
+
+
+def _csr(lists: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    arrays = [np.asarray(entry, dtype=np.int64) for entry in lists]
+    indptr = np.zeros(len(arrays) + 1, dtype=np.int64)
+    np.cumsum([len(entry) for entry in arrays], out=indptr[1:])
+    return indptr, np.concatenate(arrays) if arrays else np.zeros(0, dtype=np.int64)
+
+
+def eval_lists(loader: Any) -> EvalLists:
+    """Read the evaluated users and their items from a full-sort loader, ours or RecBole's."""
+    if hasattr(loader, "positive_csr"):
+        users, indptr, items = (np.asarray(part, dtype=np.int64) for part in loader.positive_csr())
+        history = tuple(np.asarray(part, dtype=np.int64) for part in loader.history_csr())
+        return EvalLists(users, indptr, items, history[0], history[1])
+    users = loader.uid_list.numpy()
+    positive = _csr(loader.uid2positive_item[users])
+    history = _csr(loader.uid2history_item[users])
+    return EvalLists(users, *positive, *history)
+
+
+def supports(loader: Any) -> bool:
+    """Tell whether `loader` lists users for full-sort ranking (not samples, not sequences)."""
+    return isinstance(loader, FullSortEvalDataLoader) and not loader.is_sequential
+
+
+def exact_top_k(scores: Tensor, k: int) -> Tensor:
+    """Return the column numbers `[rows, k]` that `torch.topk` would give, ties included.
+
+    The k groups of columns with the largest maxima hold the k largest scores, so only they are
+    searched. Where the first k + 1 values are not all different the order is a matter of the
+    implementation; such rows go through `torch.topk` itself.
+    """
+    rows, width = scores.shape
+    n_groups = width // _GROUP
+    if scores.device.type != "cpu" or n_groups <= 2 * (k + 1):
+        return torch.topk(scores, k, dim=-1).indices
+    cut = n_groups * _GROUP
+    groups = scores[:, :cut].view(rows, n_groups, _GROUP)
+    chosen = torch.topk(groups.amax(dim=2), k + 1, dim=1, sorted=False).indices
+    columns = (chosen.unsqueeze(2) * _GROUP + torch.arange(_GROUP)).view(rows, -1)
+    if cut < width:
+        tail = torch.arange(cut, width).expand(rows, -1)
+        columns = torch.cat((columns, tail), dim=1)
+    best = torch.topk(torch.gather(scores, 1, columns), k + 1, dim=1)
+    result = torch.gather(columns, 1, best.indices[:, :k])
+    unsure = (best.values[:, 1:] == best.values[:, :-1]).any(dim=1)
+    if bool(unsure.any()):
+        result[unsure] = torch.topk(scores[unsure], k, dim=-1).indices
+    return result
+
+
+class BlockScorer:
+    """Scores users against all items in blocks, by tables where the model has them.
+
+    Args:
+        model: any RecBole recommender.
+        dataset: the data set of the evaluation loader, for user and item columns.
+        user_rows: RecBole's `Interaction` of the evaluated users, or None to build one.
+    """
+
+    def __init__(self, model: Any, dataset: Any, user_rows: Any | None = None) -> None:
+        self.model = model
+        self.dataset = dataset
+        self.user_rows = user_rows
+        self.n_items = int(dataset.item_num)
+        self._tables: tuple[Tensor, Tensor] | None = None
+        self._buffer: Tensor | None = None
+        if hasattr(model, "score_tables"):
+            if hasattr(model, "clear_tables"):
+                model.clear_tables()
+            self._tables = model.score_tables()
+
+    @property
+    def device(self) -> torch.device:
+        """Device the scores lie on."""
+        if self._tables is not None:
+            return self._tables[1].device
+        return torch.device(getattr(self.model, "device", "cpu"))
+
+    def scores(self, users: np.ndarray, start: int = 0) -> Tensor:
+        """Raw scores `[len(users), n_items]`; `start` is their position among the user rows."""
+        if self._tables is None:
+            return self._predicted(users, start)
+        user_table, item_table = self._tables
+        if self._buffer is None or self._buffer.shape[0] < len(users):
+            self._buffer = item_table.new_empty((len(users), item_table.shape[0]))
+        rows = torch.from_numpy(users).to(item_table.device)
+        block = torch.nn.functional.embedding(rows, user_table)
+        return torch.matmul(block, item_table.T, out=self._buffer[: len(users)])
+
+    def _predicted(self, users: np.ndarray, start: int) -> Tensor:
+        if self.user_rows is None:
+            ids = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
+            rows = self.dataset.join(ids)
+        else:
+            rows = self.user_rows[start : start + len(users)]
+        try:
+            scores = self.model.full_sort_predict(rows.to(self.device))
+        except NotImplementedError:
+            scores = self._pairwise(rows)
+        return scores.view(-1, self.n_items)
+
+    def _pairwise(self, rows: Interaction) -> Tensor:
+        items = self.dataset.get_item_feature()
+        pairs = rows.repeat_interleave(self.n_items)
+        pairs.update(items.repeat(len(rows)))
+        parts = []
+        for start in range(0, len(pairs), PREDICT_PAIRS):
+            part = pairs[start : start + PREDICT_PAIRS].to(self.device)
+            parts.append(self.model.predict(part).reshape(-1))
+        return torch.cat(parts)
+
+
+class BlockedFullSortEvaluator:
+    """Evaluates any RecBole model on a full-sort loader and lets RecBole's metrics count.
+
+    Args:
+        config: RecBole configuration; `metrics`, `topk`, `metric_decimal_place` are read.
+        collector: holder of the training data's counts (see `SafeCollector.data_collect`).
+        block_users: users scored at a time.
+        should_stop: asked before each block; what it raises ends the evaluation.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        collector: SafeCollector | None = None,
+        block_users: int = BLOCK_USERS,
+        should_stop: Callable[[], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.collector = collector or SafeCollector(config)
+        self.metrics = Evaluator(config)
+        self.block_users = block_users
+        self.should_stop = should_stop or (lambda: None)
+        self._flags = torch.zeros(0, dtype=torch.bool)
+        self._ranker = _rank_collector(config)
+        self._lists: weakref.WeakKeyDictionary[Any, EvalLists] = weakref.WeakKeyDictionary()
+
+    def evaluate(self, model: Any, loader: Any, show_progress: bool = False) -> OrderedDict:
+        """Return RecBole's ordered dictionary of metrics for `model` on `loader`."""
+        return self.metrics.evaluate(self.collect(model, loader, show_progress))
+
+    def per_user(self, model: Any, loader: Any) -> dict[str, np.ndarray]:
+        """Return each top-K metric for every evaluated user.
+
+        Returns:
+            `user` (int64 ids, `[n]`) and, for each metric and K, `metric@K` (float64, `[n]`),
+            not rounded; their means are the figures of `evaluate`.
+        """
+        struct = self.collect(model, loader, False)
+        found: dict[str, np.ndarray] = {"user": self.lists(loader).users}
+        for name, metric in self.metrics.metric_class.items():
+            if "rec.topk" not in metric.metric_need:
+                continue
+            hits, lengths = metric.used_info(struct)
+            try:
+                values = metric.metric_info(hits, lengths)
+            except TypeError:
+                values = metric.metric_info(hits)
+            for k in self.config["topk"]:
+                found[f"{name}@{k}"] = np.asarray(values[:, k - 1], dtype=np.float64)
+        return found
+
+    def lists(self, loader: Any) -> EvalLists:
+        """Return the evaluated users and item lists of `loader`, read once."""
+        if loader not in self._lists:
+            self._lists[loader] = eval_lists(loader)
+        return self._lists[loader]
+
+    @torch.no_grad()
+    def collect(self, model: Any, loader: Any, show_progress: bool = False) -> DataStruct:
+        """Score all users of `loader`; return what RecBole's metric classes read."""
+        model.eval()
+        lists = self.lists(loader)
+        scorer = BlockScorer(model, loader._dataset, getattr(loader, "user_df", None))
+        for start, stop in self._blocks(len(lists.users), show_progress):
+            scores = scorer.scores(lists.users[start:stop], start)
+            width, device = scores.shape[1], scores.device
+            scores[:, 0] = -np.inf
+            scores.view(-1)[lists.flat("history", start, stop, width, device)] = -np.inf
+            positives = lists.flat("positive", start, stop, width, device)
+            if self._ranker is not None:
+                rows = torch.div(positives, width, rounding_mode="floor")
+                self._ranker.eval_batch_collect(scores, None, rows, positives - rows * width)
+            counts = torch.from_numpy(np.diff(lists.positive_indptr[start : stop + 1]))
+            self._take_top(scores, positives, counts.to(device))
+        struct = self.collector.get_data_struct()
+        if self._ranker is not None:
+            struct.set("rec.meanrank", self._ranker.get_data_struct().get("rec.meanrank"))
+        return struct
+
+    def _take_top(self, scores: Tensor, positives: Tensor, counts: Tensor) -> None:
+        """Add a block's lists: the top K items and, beside the hits, the number of positives."""
+        need = self.collector.register.need
+        if not (need("rec.topk") or need("rec.items")):
+            return
+        rows, width = scores.shape
+        top = exact_top_k(scores, max(self.config["topk"]))
+        if need("rec.items"):
+            self.collector.data_struct.update_tensor("rec.items", top)
+        if not need("rec.topk"):
+            return
+        if self._flags.numel() < scores.numel() or self._flags.device != scores.device:
+            self._flags = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
+        offsets = torch.arange(rows, device=scores.device).unsqueeze(1) * width
+        self._flags[positives] = True
+        hits = self._flags[top + offsets]
+        self._flags[positives] = False
+        result = torch.cat((hits.long(), counts.unsqueeze(1)), dim=1)
+        self.collector.data_struct.update_tensor("rec.topk", result)
+
+    def _blocks(self, n_users: int, show_progress: bool) -> Iterator[tuple[int, int]]:
+        starts = range(0, n_users, self.block_users)
+        with tqdm(
+            starts, desc="Evaluate", ncols=100, disable=not show_progress, leave=False
+        ) as bar:
+            for start in bar:
+                self.should_stop()
+                yield start, min(start + self.block_users, n_users)

@@ -1,0 +1,396 @@
+"""RecBole's trainer with epoch hooks, exact resume, safe checkpoints and blocked evaluation.
+
+`fit` stays RecBole's. What is ours hangs on the methods that `fit` calls: `_train_epoch` (hooks and
+phases), `_valid_epoch` (ties), `_save_checkpoint` (format) and the end-of-epoch callback.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter, strftime
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import KGDataLoaderState, get_trainer
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_slif import checkpoint as files
+from recbole_slif import random_state
+from recbole_slif.errors import CheckpointError, ConfigError, SlifError
+from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, supports
+from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
+
+_FUSED_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_SAVED = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "epochs_done")
+
+
+class Batches:
+    """The batches of one phase: counted, shown by a bar, stopped by the guard between two.
+
+    Everything else (length, `shuffle`, `set_mode` ...) is the loader's own.
+    """
+
+    def __init__(self, loader: Any, guard: InterruptGuard, title: str, show: bool) -> None:
+        self.loader = loader
+        self.guard = guard
+        self.title = title
+        self.show = show
+        self.number = -1
+        self._bar: tqdm | None = None
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        """Hand everything else to the loader."""
+        return getattr(self.loader, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the loader's batches."""
+        options: dict[str, Any] = {"ncols": 100, "leave": False, "disable": not self.show}
+        with tqdm(self.loader, total=len(self.loader), desc=self.title, **options) as bar:
+            self._bar = bar
+            for number, batch in enumerate(bar):
+                self.number = number
+                self.guard.check()
+                yield batch
+        self._bar = None
+
+    def tell(self, losses: tuple[Tensor, ...]) -> None:
+        """Show a batch's loss in the bar."""
+        if self.show and self._bar is not None:
+            total = sum(part.item() for part in losses)
+            self._bar.set_postfix_str(f"loss {total:.4f}", refresh=False)
+
+
+class PhaseTrainer(Trainer):
+    """One phase of training, evaluation and checkpoints; the base below RecBole's special trainers.
+
+    Attributes:
+        run_id: name of the run, also of its folder below `checkpoint_dir`.
+        run_folder: holds `best.pt` and `last.pt`.
+        history: one dictionary for each finished epoch: losses, seconds, validation metrics.
+        best_epoch: epoch of the best validation score, -1 before the first.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        stamp = f"{strftime('%Y%m%d-%H%M%S')}-{os.urandom(3).hex()}"
+        self._enter_folder(
+            Path(self.checkpoint_dir) / f"{config['model']}-{config['dataset']}-{stamp}"
+        )
+        self.guard = InterruptGuard()
+        self.eval_collector = SafeCollector(config)
+        self.blocked = BlockedFullSortEvaluator(
+            config, self.eval_collector, should_stop=self.guard.check
+        )
+        self.header: dict[str, Any] = {"identity": {}, "config": {}}
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch = -1
+        self.epochs_done = 0
+        self._train_data: Any = None
+        self._pending: dict[str, Any] | None = None
+        self._batches: Batches | None = None
+        self._parts: tuple[Tensor, ...] = ()
+        self._latest_valid: dict[str, Any] | None = None
+
+    def _enter_folder(self, folder: Path) -> None:
+        self.run_folder = folder
+        self.run_id = folder.name
+        self.saved_model_file = str(folder / "best.pt")
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can."""
+        learner = kwargs.get("learner", self.learner).lower()
+        if learner != "adam" or self.config["fused_optimizer"] is False:
+            return super()._build_optimizer(**kwargs)
+        parameters = list(kwargs.pop("params", self.model.parameters()))
+        sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
+        fits = all(
+            parameter.dtype in _FUSED_DTYPES and parameter.device.type in ("cpu", "cuda")
+            for parameter in parameters
+        )
+        if sparse or not parameters or not fits:
+            return super()._build_optimizer(params=parameters, **kwargs)
+        rate = kwargs.get("learning_rate", self.learning_rate)
+        decay = kwargs.get("weight_decay", self.weight_decay)
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Callable[[Any], Any] | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        """Run one pass over `train_data` with a bar, a stop between batches and checked losses."""
+        loader = train_data.loader if isinstance(train_data, Batches) else train_data
+        self._batches = Batches(loader, self.guard, f"Train {epoch_idx:>5}", show_progress)
+        wanted = loss_func or self.model.calculate_loss
+
+        def watched(interaction: Any) -> Any:
+            losses = wanted(interaction)
+            self._parts = losses if isinstance(losses, tuple) else (losses,)
+            self._batches.tell(self._parts)  # type: ignore[union-attr]
+            return losses
+
+        self._epoch = epoch_idx
+        return super()._train_epoch(self._batches, epoch_idx, watched, show_progress=False)
+
+    def _check_nan(self, loss: Tensor) -> None:
+        """Stop at a loss that is not finite and say which part of it went wrong."""
+        if bool(torch.isfinite(loss).all()):
+            return
+        names = getattr(self.model, "loss_names", ())
+        parts = [
+            f"{names[at] if at < len(names) else f'part {at + 1}'} {part.item():.4g}"
+            for at, part in enumerate(self._parts)
+        ]
+        batch = self._batches.number if self._batches else -1
+        raise SlifError(
+            f"training loss is not finite in epoch {self._epoch}, batch {batch} "
+            f"({', '.join(parts)}); lower learning_rate or set clip_grad_norm"
+        )
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
+        """Evaluate; a score that only ties with the best is not counted as better."""
+        started = perf_counter()
+        score, result = super()._valid_epoch(valid_data, show_progress)
+        self._latest_valid = dict(result)
+        if self.history:
+            self.history[-1]["valid"] = dict(result)
+            self.history[-1]["seconds"]["evaluate"] = perf_counter() - started
+        places = self.config["metric_decimal_place"] or 4
+        best = self.best_valid_score
+        if math.isfinite(best) and round(score, places) == round(best, places):
+            worse = -np.inf if self.valid_metric_bigger else np.inf
+            score = float(np.nextafter(best, worse))
+        return score, result
+
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> OrderedDict | None:
+        """Evaluate on a loader, in blocks where the protocol is full ranking.
+
+        Raises:
+            CheckpointError: `load_best_model` is set and the checkpoint cannot be used.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            path = model_file or self.saved_model_file
+            files.restore_model(self.model, files.load(path).state["model"], path)
+            self.logger.info(f"Loaded the best model of epoch {self.best_epoch}")
+        if not supports(eval_data):
+            return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        result = self.blocked.evaluate(self.model, eval_data, show_progress)
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return result
+
+    def _header(self, kind: str, epoch: int) -> dict[str, Any]:
+        return {
+            **self.header,
+            "kind": kind,
+            "run_id": self.run_id,
+            "model": self.config["model"],
+            "dataset": self.config["dataset"],
+            "epoch": epoch,
+            "metric": {
+                "name": self.valid_metric,
+                "score": float(self.best_valid_score),
+                "result": self._latest_valid if kind == "best" else self.best_valid_result,
+            },
+        }
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Write `best.pt`; an already finished run that is asked to train again keeps its own."""
+        path = Path(kwargs.get("saved_model_file", self.saved_model_file))
+        if self.config["local_rank"] != 0 or (epoch < 0 and path.is_file()):
+            return
+        self.best_epoch = epoch
+        state = {"model": files.model_state(self.model)}
+        files.save(path, files.Checkpoint(self._header("best", epoch), state))
+
+    def _save_last(self, epoch: int) -> None:
+        state = {
+            "model": files.model_state(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state.capture(),
+            "loader": random_state.capture_loader(self._train_data),
+            "trainer": {name: getattr(self, name) for name in _SAVED},
+            "losses": dict(self.train_loss_dict),
+            "history": self.history,
+        }
+        state["trainer"]["best_valid_score"] = float(self.best_valid_score)
+        checkpoint = files.Checkpoint(self._header("last", epoch), state)
+        files.save(self.run_folder / "last.pt", checkpoint)
+
+    def resume_checkpoint(self, resume_file: Any) -> None:
+        """Take up a run where its `last.pt` left it; it goes on in the same folder.
+
+        Raises:
+            CheckpointError: the file is unusable, is a `best.pt`, or belongs to other settings.
+        """
+        path = files.resolve(str(resume_file), ("last.pt",))
+        saved = files.load(path)
+        if saved.header.get("kind") != "last":
+            raise CheckpointError(
+                f"checkpoint '{path}' holds no optimizer; resume from the run's last.pt"
+            )
+        files.require_fit(path, saved.header["identity"], self.header["identity"])
+        files.restore_model(self.model, saved.state["model"], path)
+        self.optimizer.load_state_dict(saved.state["optimizer"])
+        for name, value in saved.state["trainer"].items():
+            setattr(self, name, value)
+        self.start_epoch = self.epochs_done
+        self.train_loss_dict = dict(saved.state["losses"])
+        self.history = list(saved.state["history"])
+        self._pending = saved.state
+        self._enter_folder(path.parent)
+        self.logger.info(f"Resuming after epoch {self.epochs_done - 1} of run {self.run_id}")
+
+
+class EpochMixin:
+    """The epoch around the phases: hooks, knowledge phase, bookkeeping, end-of-epoch checkpoint."""
+
+    def fit(
+        self: Any,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, Any]:
+        """Train as RecBole's `fit` does; a resumed run first gets its generators back.
+
+        Raises:
+            TrainingStoppedError: Ctrl-C or SIGTERM came; `last.pt` holds the last full epoch.
+            SlifError: the loss is not finite.
+        """
+        self._train_data = train_data
+        self._saved, self._has_valid = saved, bool(valid_data) and self.eval_step > 0
+        if self._pending is not None:
+            random_state.restore_loader(train_data, self._pending["loader"])
+            random_state.restore(self._pending["random"])
+            self._pending = None
+        if self._has_valid and self.cur_step > self.stopping_step:
+            self.start_epoch = self.epochs
+
+        def finish(epoch: int, score: float) -> None:
+            if self.cur_step == 0:
+                self.best_epoch = epoch
+                self.best_valid_result = self._latest_valid
+            self._finish_epoch(epoch)
+            if callback_fn is not None:
+                callback_fn(epoch, score)
+
+        try:
+            with self.guard:
+                return super().fit(  # type: ignore[misc]
+                    train_data, valid_data, verbose, saved, show_progress, finish
+                )
+        except TrainingStoppedError as stop:
+            raise TrainingStoppedError(f"{stop}; {self._way_on()}") from None
+
+    def _way_on(self: Any) -> str:
+        if self._saved and (self.run_folder / "last.pt").is_file():
+            return f"{self.epochs_done} epochs are kept, go on with --resume={self.run_folder}"
+        return "no epoch was finished, nothing is kept"
+
+    def _train_epoch(
+        self: Any,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Callable[[Any], Any] | None = None,
+        show_progress: bool = False,
+    ) -> Any:
+        started = perf_counter()
+        self._hook("pre_epoch", epoch_idx)
+        refreshed = perf_counter()
+        if hasattr(self.model, "pre_epoch"):
+            losses = self._phases(train_data, epoch_idx, loss_func, show_progress)
+        else:
+            losses = super()._train_epoch(  # type: ignore[misc]
+                train_data, epoch_idx, loss_func, show_progress
+            )
+        self._hook("post_epoch", epoch_idx)
+        losses = _flat(losses)
+        seconds = {"refresh": refreshed - started, "train": perf_counter() - refreshed}
+        self.history.append({"epoch": epoch_idx, "loss": losses, "seconds": seconds})
+        self.train_loss_dict[epoch_idx] = sum(losses) if isinstance(losses, tuple) else losses
+        if not self._has_valid or (epoch_idx + 1) % self.eval_step != 0:
+            self._finish_epoch(epoch_idx)
+        return losses
+
+    def _hook(self: Any, name: str, epoch: int) -> None:
+        hook = getattr(self.model, name, None)
+        if hook is not None:
+            hook(epoch)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+    def _phases(self: Any, train_data: Any, epoch: int, loss_func: Any, show_progress: bool) -> Any:
+        """Run the interactions, then the triples if the model has a knowledge loss."""
+        run = super()._train_epoch  # type: ignore[misc]
+        if not hasattr(train_data, "set_mode"):
+            return run(train_data, epoch, loss_func, show_progress)
+        train_data.set_mode(KGDataLoaderState.RS)
+        losses = run(train_data, epoch, loss_func, show_progress)
+        if not hasattr(self.model, "calculate_kg_loss"):
+            return losses
+        train_data.set_mode(KGDataLoaderState.KG)
+        return losses, run(train_data, epoch, self.model.calculate_kg_loss, show_progress)
+
+    def _finish_epoch(self: Any, epoch: int) -> None:
+        self.epochs_done = epoch + 1
+        if self._saved and self.config["save_last"] is not False:
+            self._save_last(epoch)
+
+
+class SlifTrainer(EpochMixin, PhaseTrainer):
+    """The trainer of this package's models and of every RecBole model without a trainer of its own.
+
+    One epoch is `model.pre_epoch(epoch)`, the interactions, the triples if the model has
+    `calculate_kg_loss`, `model.post_epoch(epoch)`, validation, `last.pt`.
+    """
+
+
+def _flat(losses: Any) -> Any:
+    """Flatten nested loss tuples, the form RecBole's log line can print."""
+    if not isinstance(losses, tuple):
+        return losses
+    flat: list[float] = []
+    for part in losses:
+        flat.extend(_flat(part) if isinstance(part, tuple) else [part])
+    return tuple(flat)
+
+
+def trainer_class(config: Any, model: Any) -> type:
+    """Choose the trainer: ours, or ours around the special one RecBole has for its own model.
+
+    Raises:
+        ConfigError: RecBole trains the model outside torch (decision trees).
+    """
+    if not type(model).__module__.startswith("recbole.model."):
+        return SlifTrainer
+    base = get_trainer(config["MODEL_TYPE"], config["model"])
+    if base is Trainer:
+        return SlifTrainer
+    if not issubclass(base, Trainer):
+        raise ConfigError(
+            f"model '{config['model']}' is not trained by gradient steps; not offered"
+        )
+    return type(f"Slif{base.__name__}", (EpochMixin, base, PhaseTrainer), {})
