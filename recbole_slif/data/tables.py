@@ -1,0 +1,225 @@
+"""Reads atomic files (`.inter .kg .link .item .user`) and checks them before RecBole sees them.
+
+A good file is read by compiled code alone. Only when a check fails does Python walk through the
+lines, to name the first one that is wrong.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_slif.errors import DataError
+
+TYPES = ("token", "token_seq", "float", "float_seq")
+_HINT = "see docs/DATASETS.md for the format"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One atomic file in memory.
+
+    Attributes:
+        frame: A column per field: `token` and sequence columns as `str`, `float` as float64 with
+            NaN for an empty cell.
+        types: Field name to one of `TYPES`.
+        notes: What was put right on the way, with counts.
+    """
+
+    frame: pd.DataFrame
+    types: dict[str, str]
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def read_table(
+    path: Path,
+    separator: str = "\t",
+    encoding: str | None = "utf-8",
+    keep: Collection[str] | None = None,
+    drop: Collection[str] = (),
+    required: Collection[str] = (),
+) -> Table:
+    """Read and check one atomic file.
+
+    Args:
+        path: The file.
+        separator: One character between the cells of a line.
+        encoding: Text encoding of the file.
+        keep: Fields to read; None reads all.
+        drop: Fields to leave out.
+        required: Token fields that must be there and must not be empty in any line.
+
+    Raises:
+        DataError: The file cannot be read or is malformed; the text names file, line and fix.
+    """
+    notes: Counter[str] = Counter()
+    data, encoding = _clean_bytes(path, encoding or "utf-8", notes)
+    types = _parse_header(path, data, separator, encoding)
+    missing = [name for name in required if name not in types]
+    if missing:
+        raise DataError(
+            f"{path}: line 1: no column '{missing[0]}' (columns: {', '.join(types)}); "
+            "rename the column or set the matching ..._FIELD key"
+        )
+    _check_widths(path, data, separator, len(types))
+    wanted = [
+        name
+        for name in types
+        if (keep is None or name in keep or name in required) and name not in drop
+    ]
+    frame = _parse(data, separator, encoding, list(types), wanted)
+    for name in wanted:
+        if types[name] == "float":
+            frame[name] = _as_float(path, data, frame[name], name)
+        elif types[name] == "token":
+            frame[name] = _strip(frame[name], name, notes)
+    for name in required:
+        _check_filled(path, data, frame[name], name)
+    return Table(frame, {name: types[name] for name in wanted}, notes)
+
+
+def _clean_bytes(path: Path, encoding: str, notes: Counter[str]) -> tuple[bytes, str]:
+    """Return the file's bytes without byte-order mark and carriage returns, and its encoding."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {_HINT}") from error
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+        notes["byte-order mark skipped"] += 1
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise DataError(
+            f"{path}: line {data.count(bytes([10]), 0, nul) + 1}: NUL byte (a torn file, or "
+            "UTF-16 text); write the file again as UTF-8"
+        )
+    if b"\r\n" in data:
+        data = data.replace(b"\r\n", b"\n")
+        notes["files with Windows line ends"] += 1
+    if not data.strip():
+        raise DataError(f"{path}: the file is empty; it needs a header line at least, {_HINT}")
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}: line {line}: not {encoding} text; save the file as UTF-8 or set `encoding`"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"encoding: '{encoding}' is not known to Python; use utf-8") from error
+    return data, encoding
+
+
+def _parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict[str, str]:
+    """Return field name to type, from a first line like `user_id:token<TAB>item_id:token`."""
+    head = data.split(b"\n", 1)[0].decode(encoding)
+    cells = head.split(separator)
+    if len(cells) == 1 and head.count(":") > 1:
+        raise DataError(
+            f"{path}: line 1: columns are not separated by {separator!r} (spaces for tabs?); "
+            "separate the cells of every line with one tab"
+        )
+    types: dict[str, str] = {}
+    for cell in cells:
+        name, colon, kind = cell.partition(":")
+        if not colon:
+            raise DataError(
+                f"{path}: line 1: column '{cell}' has no type; the first line must be a header "
+                f"like user_id:token{separator}item_id:token"
+            )
+        if kind not in TYPES:
+            raise DataError(
+                f"{path}: line 1: column '{name}' has type '{kind}', which is none of "
+                f"{', '.join(TYPES)}"
+            )
+        if name in types:
+            raise DataError(f"{path}: line 1: column '{name}' occurs twice; rename or remove one")
+        types[name] = kind
+    return types
+
+
+def _check_widths(path: Path, data: bytes, separator: str, width: int) -> None:
+    """Refuse the first line that has more or fewer cells than the header."""
+    raw = np.frombuffer(data, dtype=np.uint8)
+    ends = np.flatnonzero(raw == ord("\n"))
+    if raw[-1] != ord("\n"):
+        ends = np.append(ends, len(raw))
+    seen = np.searchsorted(np.flatnonzero(raw == ord(separator)), ends)
+    cells = np.diff(seen, prepend=0) + 1
+    filled = np.diff(ends, prepend=-1) > 1
+    wrong = np.flatnonzero((cells != width) & filled)
+    if len(wrong):
+        line = int(wrong[0])
+        raise DataError(
+            f"{path}: line {line + 1}: {cells[line]} column(s) where the header has {width} "
+            "(a truncated line, or spaces for tabs); complete or remove the line"
+        )
+
+
+def _parse(
+    data: bytes, separator: str, encoding: str, names: list[str], wanted: list[str]
+) -> pd.DataFrame:
+    # Quotes are ordinary characters: a title may hold one, and must not swallow lines.
+    frame = pd.read_csv(
+        io.BytesIO(data),
+        sep=separator,
+        header=0,
+        names=names,
+        usecols=wanted,
+        dtype=object,
+        engine="c",
+        quoting=3,
+        na_filter=False,
+        lineterminator="\n",
+        encoding=encoding,
+        low_memory=False,
+    )
+    return frame[wanted]
+
+
+def _line_of_row(data: bytes, row: int) -> int:
+    """Return the 1-based line of a data row; blank lines are not rows."""
+    for line, text in enumerate(data.split(b"\n")[1:], start=2):
+        if text:
+            if row == 0:
+                return line
+            row -= 1
+    return 1
+
+
+def _as_float(path: Path, data: bytes, column: pd.Series, name: str) -> pd.Series:
+    values = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    suspect = np.flatnonzero(~np.isfinite(values.to_numpy()))
+    for row in suspect:
+        text = column.iloc[row].strip().lower()
+        if text not in ("", "nan"):
+            raise DataError(
+                f"{path}: line {_line_of_row(data, int(row))}: column '{name}' holds "
+                f"'{column.iloc[row]}', which is not a finite number; correct it or leave it empty"
+            )
+    return values
+
+
+def _strip(column: pd.Series, name: str, notes: Counter[str]) -> pd.Series:
+    codes, uniques = pd.factorize(column.to_numpy(dtype=object))
+    stripped = np.array([text.strip() for text in uniques], dtype=object)
+    padded = stripped != uniques
+    if not padded.any():
+        return column
+    notes[f"cells of {name} with blanks around the token, stripped"] += int(padded[codes].sum())
+    return pd.Series(stripped[codes], index=column.index, dtype=object)
+
+
+def _check_filled(path: Path, data: bytes, column: pd.Series, name: str) -> None:
+    empty = np.flatnonzero((column == "").to_numpy())
+    if len(empty):
+        raise DataError(
+            f"{path}: line {_line_of_row(data, int(empty[0]))}: '{name}' is empty; "
+            "fill it in or remove the line"
+        )
