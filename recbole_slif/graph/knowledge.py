@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -234,11 +235,9 @@ class KnowledgeEdges:
     def to(self, device: torch.device | str) -> KnowledgeEdges:
         """The same edges with their tensors on `device`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in values.items()
-        }
-        return KnowledgeEdges(**moved)
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
+        return replace(self, **moved)
 
     def operator(self, attention: Tensor) -> SparseOperator:
         """Freeze attention into a fixed propagation matrix, for weights refreshed once per epoch.

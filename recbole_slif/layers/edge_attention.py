@@ -113,7 +113,8 @@ class _PairScores(Function):
         hidden = x.new_empty(edges.n_pairs, x.shape[1])
         scorers = torch.empty_like(hidden)
         # Cut once: slicing inside the loop costs more than the products themselves.
-        blocks = zip(*(t.split(counts) for t in (edges.pair_heads, hidden, scorers)), strict=True)
+        parts = (edges.pair_heads, hidden, scorers)
+        blocks = zip(*(part.split(counts) for part in parts), strict=True)
         for relation, (heads, hidden_rows, scorer_rows) in enumerate(blocks):
             if len(heads):
                 matrix = projection[relation]

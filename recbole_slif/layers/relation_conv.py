@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.edge_attention import edge_logits, gather_from_tails, softmax_over_heads
-from recbole_slif.layers.light_conv import readout_coefficients
+from recbole_slif.layers.light_conv import Readout, readout_coefficients
 
 
 class RelationalAttention(nn.Module):
@@ -67,7 +67,7 @@ class RelationalAttention(nn.Module):
         entity_emb: Tensor,
         edges: KnowledgeEdges,
         n_layers: int,
-        readout: str = "mean",
+        readout: Readout = "mean",
         attention: Tensor | SparseOperator | None = None,
     ) -> Tensor:
         """Propagate `n_layers` times by Eq. (10) and read the layers out by Eq. (13).

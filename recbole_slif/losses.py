@@ -1,0 +1,297 @@
+"""Losses as pure functions of tensors: ranking, contrast, uniformity and the norm penalty.
+
+Contrast and uniformity compare all rows with all rows. Both walk over blocks of rows, find value
+and gradient in the same pass, and never hold an `n x n` matrix. With fewer than two rows to
+compare, a loss is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from recbole_slif.errors import ConfigError
+
+Reduction = Literal["mean", "sum"]
+UniformityMode = Literal["uniformity", "literal"]
+
+# Similarities held at once: about what a core's cache serves well.
+BLOCK_ENTRIES = 1 << 20
+
+
+def bpr_loss(pos_scores: Tensor, neg_scores: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """Bayesian personalised ranking, -ln sigmoid(y_ui - y_uj) over triples (u, i, j), Eq. (23).
+
+    Args:
+        pos_scores: y_ui, `[n]`.
+        neg_scores: y_uj, `[n]`.
+        reduction: "sum" as in the equation, or "mean" over the triples.
+
+    Returns:
+        A scalar.
+    """
+    return _reduce(F.softplus(neg_scores - pos_scores), reduction)
+
+
+def info_nce(
+    anchors: Tensor,
+    targets: Tensor,
+    temperature: float,
+    exclude_positive: bool,
+    negatives: Tensor | None = None,
+    detach_targets: bool = True,
+    reduction: Reduction = "mean",
+    block: int | None = None,
+) -> Tensor:
+    """Contrast each anchor with its target against the others, by cosine similarity, Eq. (19).
+
+    | symbol | here |
+    |---|---|
+    | x-bar_i, x-hat_i or x-tilde_i | `anchors[i]` |
+    | sg(x_i) | `targets[i]`, detached by default |
+    | tau | `temperature` |
+    | I without i | `exclude_positive=True`: the positive is left out of the denominator |
+
+    Args:
+        anchors: `[n, d]`.
+        targets: `[n, d]`, the positive of each anchor.
+        temperature: Divides the similarities.
+        exclude_positive: Leave the positive out of the denominator, as the equation does; the loss
+            may then be negative.
+        negatives: `[m, d]` candidates of the denominator; by default the targets of the others.
+        detach_targets: Stop the gradient at targets and negatives.
+        reduction: "sum" as in the equation, or "mean" over the anchors.
+        block: Anchors compared at a time; chosen by size when None.
+
+    Returns:
+        A scalar. Rows of length 0 have similarity 0 to all and get no gradient.
+    """
+    others = len(targets) - 1 if negatives is None else len(negatives)
+    if not len(anchors) or others < 1:
+        return anchors.sum() * 0.0
+    if detach_targets:
+        targets = targets.detach()
+        negatives = None if negatives is None else negatives.detach()
+    queries = unit_rows(anchors) / temperature
+    targets = unit_rows(targets)
+    positive = (queries * targets).sum(1)
+    if negatives is None:
+        total = row_logsumexp(queries, targets, exclude_positive, block)
+    else:
+        total = row_logsumexp(queries, unit_rows(negatives), False, block)
+        total = total if exclude_positive else torch.logaddexp(total, positive)
+    return _reduce(total - positive, reduction)
+
+
+def inter_modal_loss(
+    views: Sequence[Tensor],
+    unified: Tensor,
+    masks: Tensor | Sequence[Tensor] | None,
+    temperature: float,
+    exclude_positive: bool = True,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Align every view with the unified rows, one contrast per view, Eq. (20).
+
+    Args:
+        views: Tensors `[n, d]`, one per branch.
+        unified: `[n, d]`; gets no gradient.
+        masks: Bool `[n, n_views]` or one bool `[n]` per view; an item that lacks a view is left
+            out of that view's contrast, as anchor and as negative. None if nothing lacks.
+        temperature: See `info_nce`.
+        exclude_positive: See `info_nce`.
+        reduction: See `info_nce`.
+
+    Returns:
+        A scalar.
+    """
+    total = unified.new_zeros(())
+    for index, view in enumerate(views):
+        anchors, targets = _present(masks, index, view, unified.detach())
+        total = total + info_nce(
+            anchors, targets, temperature, exclude_positive, reduction=reduction
+        )
+    return total
+
+
+def uniformity(
+    x: Tensor, t: float, mode: UniformityMode = "uniformity", block: int | None = None
+) -> Tensor:
+    """Spread of the rows on the unit sphere, Eq. (21).
+
+    | symbol | here |
+    |---|---|
+    | f(x_i) | row i of `x` scaled to length 1 |
+    | t | `t` |
+
+    The equation's logarithm of each exponential cancels it, leaving t times the mean squared
+    distance over all pairs: `literal`, found in closed form as 2t (1 - |mean f|^2); to minimise it
+    attracts all rows. `uniformity` is what the text describes: the logarithm of the mean of
+    exp(-t d^2) over distinct pairs, which spreads the rows.
+
+    Args:
+        x: `[n, d]`.
+        t: Positive factor of the squared distances.
+        mode: Which of the two.
+        block: Rows compared at a time; chosen by size when None.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ConfigError: If `mode` is not known.
+    """
+    if mode not in ("uniformity", "literal"):
+        raise ConfigError(f"intra-modal mode '{mode}' is not known: use uniformity or literal")
+    count = len(x)
+    if count < 2:
+        return x.sum() * 0.0
+    rows = unit_rows(x)
+    squares = (rows * rows).sum(1)
+    if mode == "literal":
+        return 2.0 * t * (squares.mean() - rows.mean(0).square().sum())
+    # -t |a - b|^2 = (2t a, 1) . (b, -t |b|^2) - t |a|^2, so one more column carries the lengths.
+    queries = torch.cat([2.0 * t * rows, torch.ones_like(squares).unsqueeze(1)], 1)
+    candidates = torch.cat([rows, -t * squares.unsqueeze(1)], 1).detach()
+    per_row = row_logsumexp(queries, candidates, True, block) - t * squares
+    value = per_row.logsumexp(0) - math.log(count * (count - 1))
+    # Both sides of each pair move, and the sum is symmetric in them: twice the one-sided gradient.
+    return 2.0 * value - value.detach()
+
+
+def intra_modal_loss(
+    views: Sequence[Tensor],
+    masks: Tensor | Sequence[Tensor] | None,
+    t: float,
+    mode: UniformityMode = "uniformity",
+) -> Tensor:
+    """Sum the spread of every view over the items that have it, Eq. (22).
+
+    Args:
+        views: Tensors `[n, d]`, one per branch.
+        masks: Bool `[n, n_views]` or one bool `[n]` per view; None if nothing lacks.
+        t: See `uniformity`.
+        mode: See `uniformity`.
+
+    Returns:
+        A scalar.
+    """
+    total = views[0].new_zeros(())
+    for index, view in enumerate(views):
+        (rows,) = _present(masks, index, view)
+        total = total + uniformity(rows, t, mode)
+    return total
+
+
+def squared_norm(*tensors: Tensor, batch_size: int) -> Tensor:
+    """Squared Euclidean norm of all entries per training pair, the |Theta|^2 of Eq. (24).
+
+    Args:
+        *tensors: The parameters' rows a batch uses, any shapes; at least one.
+        batch_size: Number of training pairs the norm is shared among.
+
+    Returns:
+        A scalar.
+    """
+    return torch.stack([tensor.square().sum() for tensor in tensors]).sum() / batch_size
+
+
+def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
+    """Scale rows of `[n, d]` to length 1; a row shorter than `eps` gives 0 and gets no gradient."""
+    norm = x.norm(dim=1, keepdim=True)
+    return x * torch.where(norm > eps, 1.0 / norm.clamp_min(eps), torch.zeros_like(norm))
+
+
+def row_logsumexp(
+    queries: Tensor, candidates: Tensor, exclude_own: bool, block: int | None = None
+) -> Tensor:
+    """Log of the summed exponentials of each query's products with all candidates.
+
+    Args:
+        queries: `[n, d]`.
+        candidates: `[m, d]`, at least one besides an excluded one. Free when detached: a gradient
+            to them costs a second pass.
+        exclude_own: Leave candidate i out of query i's sum; needs `n = m`.
+        block: Queries at a time; chosen by size when None.
+
+    Returns:
+        `[n]`.
+    """
+    rows = block or max(1, BLOCK_ENTRIES // max(1, len(candidates)))
+    result: Tensor = _RowLogSumExp.apply(queries, candidates, exclude_own, rows)
+    return result
+
+
+class _RowLogSumExp(Function):
+    """Blocked log-sum-exp whose gradient to the queries comes from the same pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, candidates: Tensor, exclude_own: bool, rows: int
+    ) -> Tensor:
+        totals = queries.new_empty(len(queries))
+        means = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
+        for part in _blocks(len(queries), rows):
+            scores = _scores(queries, candidates, part, exclude_own)
+            highest = scores.amax(1)
+            total = scores.sub_(highest.unsqueeze(1)).exp_().sum(1)
+            totals[part] = total.log() + highest
+            if means is not None:
+                torch.mm(scores, candidates, out=means[part]).div_(total.unsqueeze(1))
+        ctx.save_for_backward(queries, candidates, totals, means)
+        ctx.exclude_own, ctx.rows = exclude_own, rows
+        return totals
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        queries, candidates, totals, means = ctx.saved_tensors
+        grad_queries = None if means is None else means * grad.unsqueeze(1)
+        grad_candidates = None
+        if ctx.needs_input_grad[1]:
+            grad_candidates = torch.zeros_like(candidates)
+            for part in _blocks(len(queries), ctx.rows):
+                scores = _scores(queries, candidates, part, ctx.exclude_own)
+                shares = scores.sub_(totals[part].unsqueeze(1)).exp_()
+                grad_candidates.addmm_(shares.t(), queries[part] * grad[part].unsqueeze(1))
+        return grad_queries, grad_candidates, None, None
+
+
+def _blocks(count: int, rows: int) -> Iterator[slice]:
+    """Cut `0 .. count` into slices of at most `rows`."""
+    for start in range(0, count, rows):
+        yield slice(start, min(start + rows, count))
+
+
+def _scores(queries: Tensor, candidates: Tensor, part: slice, exclude_own: bool) -> Tensor:
+    """Products of a block of queries with all candidates, -inf at their own where excluded."""
+    scores = queries[part] @ candidates.t()
+    if exclude_own:
+        scores.diagonal(part.start).fill_(-torch.inf)
+    return scores
+
+
+def _present(
+    masks: Tensor | Sequence[Tensor] | None, index: int, *tables: Tensor
+) -> tuple[Tensor, ...]:
+    """Rows of the tables `[n, d]` whose item has view `index`."""
+    if masks is None:
+        return tables
+    mask = masks[:, index] if isinstance(masks, Tensor) else masks[index]
+    kept = mask.nonzero().squeeze(1)
+    return tuple(table.index_select(0, kept) for table in tables)
+
+
+def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
+    """Sum or average `[n]` terms; 0 terms give 0."""
+    if reduction not in ("mean", "sum"):
+        raise ConfigError(f"reduction '{reduction}' is not known: use mean or sum")
+    total = values.sum()
+    return total / max(1, values.numel()) if reduction == "mean" else total
