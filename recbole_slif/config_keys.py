@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ class Key:
         types: accepted types, empty if any value is.
         choices: accepted words, empty if any is.
         nullable: null is accepted.
-        element: type of a list's or dictionary's default is not looked into; kept for the message.
     """
 
     name: str
@@ -136,7 +135,7 @@ def _type_of(value: Any) -> tuple[type, ...]:
     return (list, tuple) if isinstance(value, (list, tuple)) else (type(value),)
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_keys(path: Path, ours: bool) -> Mapping[str, Key]:
     """Read the keys of one property file.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,8 @@ class SettingsLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             line = key_node.start_mark.line + 1
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"key '{key_node.value}' stands twice, in lines {seen[key_node.value]} and {line}",
-                    key_node.start_mark,
-                )
+                problem = f"key '{key_node.value}' stands in line {seen[key_node.value]} already"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if isinstance(key_node.value, str):
                 seen[key_node.value] = line
         return super().construct_mapping(node, deep=deep)
@@ -119,7 +115,7 @@ def read_options(argv: list[str]) -> dict[str, str]:
     return options
 
 
-def split_names(names: str | list[str] | tuple[str, ...] | None) -> list[str]:
+def split_names(names: str | Sequence[str] | None) -> list[str]:
     """Split file names given as one text or several, parted by commas or spaces.
 
     A text that is the name of an existing file stays whole.

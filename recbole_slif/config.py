@@ -1,0 +1,356 @@
+"""RecBole's `Config` with our property files, strict keys and no code run from text."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import recbole
+from recbole.config import Config
+from recbole.evaluator import metric_types
+from recbole.utils import get_model
+
+from recbole_slif import registry
+from recbole_slif.config_keys import Key, nearest, read_keys
+from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
+from recbole_slif.errors import ConfigError
+
+_RECBOLE = Path(recbole.__file__).parent
+_CHOICE_OF_RUN = ("model", "dataset", "config_files")
+_MERGED = ("eval_args", "train_neg_sample_args", "load_col")
+_KNOWLEDGE_COLUMNS = {
+    "kg": ["head_id", "relation_id", "tail_id"],
+    "link": ["item_id", "entity_id"],
+}
+
+
+def properties_dir() -> Path:
+    """Return the folder of our property files, beside the package or inside an installed one."""
+    installed = Path(__file__).parent / "properties"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "properties"
+
+
+def recbole_models() -> tuple[str, ...]:
+    """Return the names of RecBole's own models that have a property file."""
+    return tuple(sorted(path.stem for path in (_RECBOLE / "properties/model").glob("[A-Z]*.yaml")))
+
+
+def find_model_class(model: str | type) -> tuple[str, type]:
+    """Look a model up: one of ours, RecBole's own, `module:Class`, or a class as it is.
+
+    Raises:
+        ConfigError: nobody knows the name.
+    """
+    if not isinstance(model, str):
+        return model.__name__, model
+    entry = registry.find_model(model)
+    if entry is not None:
+        return model, entry.load()
+    if ":" in model:
+        module, _, name = model.partition(":")
+        try:
+            return name, getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"model '{model}' cannot be imported: {error}.") from error
+    if model not in recbole_models():
+        raise registry.unknown_model(model, recbole_models())
+    try:
+        return model, get_model(model)
+    except ImportError as error:
+        raise ConfigError(f"RecBole's model '{model}' cannot be imported: {error}.") from error
+
+
+def dataset_folder(data_path: str, dataset: str) -> Path:
+    """Return the folder of a data set; ml-100k is taken from RecBole's examples if not given.
+
+    Raises:
+        ConfigError: there is no such folder; the nearest name is offered.
+    """
+    folder = Path(data_path) / dataset
+    example = _RECBOLE / "dataset_example" / dataset
+    if folder.is_dir():
+        return folder
+    if example.is_dir():
+        return example
+    names = {path.name for path in Path(data_path).glob("*") if path.is_dir()}
+    names |= {path.name for path in (_RECBOLE / "dataset_example").glob("*")}
+    raise ConfigError(
+        f"data set '{dataset}' is not known: there is no folder '{folder}'"
+        f"{nearest(dataset, names) or '.'} Found: {', '.join(sorted(names))}."
+    )
+
+
+class SlifConfig(Config):
+    """Settings of one run, usable wherever RecBole expects its `Config`.
+
+    Later layers win: RecBole's defaults, `overall.yaml`, `data.yaml`, `dataset/NAME.yaml`,
+    `model/NAME.yaml`, `tuned/DATASET/MODEL.yaml` (if `use_tuned`), configuration files, overrides,
+    command line. `eval_args`, `train_neg_sample_args` and `load_col` are merged key by key.
+
+    A class that is not ours or RecBole's declares its own keys with a class attribute
+    `config_defaults` (a dictionary); a subclass of one of our models inherits that model's keys.
+
+    Attributes:
+        sources: key -> where its value comes from.
+        tuned_file: name of the tuned file in use, or None.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_files: Sequence[str] | str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        argv: Sequence[str] | None = None,
+    ) -> None:
+        """Collect and check the settings.
+
+        Args:
+            model: one of our models, RecBole's, `module:Class`, or a class.
+            dataset: name of the folder below `data_path`.
+            config_files: YAML files, as a sequence or parted by commas or spaces.
+            overrides: values that win over the files.
+            argv: `--key=value` words that win over everything; `sys.argv` is never read.
+
+        Raises:
+            ConfigError: a key, value, file or name cannot be used.
+        """
+        self.sources: dict[str, str] = {}
+        self.tuned_file: str | None = None
+        self._argv = list(argv or [])
+        self._given: list[tuple[str, str, Any]] = []
+        super().__init__(model, dataset, split_names(config_files), dict(overrides or {}))
+
+    def compatibility_settings(self) -> None:
+        """Leave numpy alone: `compat` has added the names that are missing."""
+
+    def _init_parameters_category(self) -> None:
+        super()._init_parameters_category()
+        shared: dict[str, list[str]] = self.parameters
+        self.parameters = {title: list(keys) for title, keys in shared.items()}
+
+    def _build_yaml_loader(self) -> type[SettingsLoader]:
+        return SettingsLoader
+
+    def _load_config_files(self, file_list: Sequence[str]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for name in file_list:
+            content = read_settings(Path(name))
+            self._given += [(key, f"file '{name}'", value) for key, value in content.items()]
+            merged.update(content)
+        return merged
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        self._given += [(key, "overrides", value) for key, value in config_dict.items()]
+        return dict(config_dict)
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        options = read_options(self._argv)
+        self._given += [(key, "command line", text) for key, text in options.items()]
+        return dict(options)
+
+    def _get_model_and_dataset(
+        self, model: str | type | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        model = model if model is not None else self.external_config_dict.get("model")
+        dataset = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        for key, value in (("model", model), ("dataset", dataset)):
+            if value is None:
+                raise ConfigError(f"no {key} is named; write --{key}=NAME.")
+        name, model_class = find_model_class(model)  # type: ignore[arg-type]
+        return name, model_class, str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        # RecBole's lower layers; the model's file is left to us, since ours may share the name
+        super()._load_internal_config_dict("", model_class, "")
+        self.sources = dict.fromkeys(self.internal_config_dict, "RecBole")
+        self._known = _known_keys(model_class)
+        for path in _property_files(dataset):
+            self._take_file(path)
+        for path in _model_files(model_class):
+            self._take_file(path)
+        for declared in _declared(model_class):
+            self._take(declared, f"class {model}")
+        self.external_config_dict: dict[str, Any] = {}
+        for key, source, value in self._given:
+            self._check(key, source, value, model)
+        if self.external_config_dict.get("use_tuned", self.internal_config_dict["use_tuned"]):
+            self._take_tuned(dataset, model)
+
+    def _take_tuned(self, dataset: str, model: str) -> None:
+        """Put the searched values of one data set and model on top of the defaults."""
+        path = properties_dir() / "tuned" / dataset / f"{model}.yaml"
+        if path.is_file():
+            self.tuned_file = f"tuned/{dataset}/{model}.yaml"
+            self._take_file(path)
+
+    def _take_file(self, path: Path) -> None:
+        """Take a property file as the next layer."""
+        base = properties_dir() if path.is_relative_to(properties_dir()) else _RECBOLE.parent
+        self._take(read_settings(path), path.relative_to(base).as_posix())
+
+    def _take(self, values: Mapping[str, Any], source: str) -> None:
+        """Take defaults as the next layer."""
+        for key, value in values.items():
+            known = self._known.get(key)
+            if known is not None:
+                value = known.convert(value, source)
+            self.internal_config_dict[key] = _merge(key, self.internal_config_dict.get(key), value)
+            self.sources[key] = source
+
+    def _check(self, key: str, source: str, value: Any, model: str) -> None:
+        """Take one value the user gave.
+
+        Raises:
+            ConfigError: the key is unknown here, or its value has the wrong type.
+        """
+        if key in _CHOICE_OF_RUN:
+            return
+        known = self._known.get(key)
+        if known is None:
+            raise _unknown_key(key, source, model, self._known)
+        if source == "command line":
+            value = known.from_text(value)
+        value = known.convert(value, source)
+        self.external_config_dict[key] = _merge(key, self.external_config_dict.get(key), value)
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final = dict(self.internal_config_dict)
+        for key, value in self.external_config_dict.items():
+            final[key] = _merge(key, final.get(key), value)
+        self.sources.update({key: source for key, source, _ in self._given})
+        if isinstance(final["load_col"], dict):
+            # one data set class serves all models, so the graph's columns are always named
+            final["load_col"] = {**_KNOWLEDGE_COLUMNS, **final["load_col"]}
+        return final
+
+    def _set_default_parameters(self) -> None:
+        settings = self.final_config_dict
+        folder = dataset_folder(settings["data_path"], self.dataset)
+        _check_metrics(settings)
+        try:
+            super()._set_default_parameters()
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(f"{error}") from error
+        settings["data_path"] = str(folder)
+
+    def _init_device(self) -> None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible and self.sources.get("gpu_id") == "overall.yaml":
+            self.final_config_dict["gpu_id"] = visible  # a scheduler's choice, not to be undone
+        super()._init_device()
+
+    def record(self) -> dict[str, Any]:
+        """Return what was settled and where each value comes from, fit for JSON."""
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "tuned_file": self.tuned_file,
+            "settings": {key: _plain(value) for key, value in self.final_config_dict.items()},
+            "sources": dict(self.sources),
+            "given": [
+                {"key": key, "source": source, "value": _plain(value)}
+                for key, source, value in self._given
+            ],
+        }
+
+    def __str__(self) -> str:
+        tuned = f"\nTuned values: {self.tuned_file}" if self.tuned_file else ""
+        return f"{super().__str__()}{tuned}"
+
+
+def _property_files(dataset: str) -> list[Path]:
+    """Return our files below the model's: overall, data, the data set's."""
+    base = properties_dir()
+    files = (base / "overall.yaml", base / "data.yaml", base / "dataset" / f"{dataset}.yaml")
+    return [path for path in files if path.is_file()]
+
+
+def _model_files(model_class: type) -> list[Path]:
+    """Return the property files of a model and its parents, the parents' first."""
+    files = []
+    for parent in reversed(model_class.__mro__):
+        root = parent.__module__.partition(".")[0]
+        base = {"recbole_slif": properties_dir(), "recbole": _RECBOLE / "properties"}.get(root)
+        if base is not None:
+            files.append(base / "model" / f"{parent.__name__}.yaml")
+    return [path for path in files if path.is_file()]
+
+
+def _declared(model_class: type) -> list[Mapping[str, Any]]:
+    """Return the `config_defaults` of a model and its parents, the parents' first."""
+    found = [vars(parent).get("config_defaults") for parent in reversed(model_class.__mro__)]
+    return [declared for declared in found if declared]
+
+
+def _known_keys(model_class: type) -> dict[str, Key]:
+    """Return every key a user may set for this model."""
+    theirs = [_RECBOLE / "properties" / name for name in ("overall.yaml", "dataset/sample.yaml")]
+    theirs += sorted((_RECBOLE / "properties/quick_start_config").glob("*.yaml"))
+    ours = [*_property_files(""), *sorted((properties_dir() / "dataset").glob("*.yaml"))]
+    known: dict[str, Key] = {}
+    for path in [*theirs, *ours, *_model_files(model_class)]:
+        known.update(read_keys(path, ours=not path.is_relative_to(_RECBOLE)))
+    for declared in _declared(model_class):
+        for key, value in declared.items():
+            types = () if value is None else (type(value),)
+            known[key] = Key(key, types, (), nullable=value is None)
+    return known
+
+
+def _unknown_key(key: str, source: str, model: str, known: Mapping[str, Key]) -> ConfigError:
+    """Build the error for a key this model does not have."""
+    folders = (properties_dir() / "model", _RECBOLE / "properties/model")
+    owners: dict[str, None] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            if key in read_keys(path, ours=folder is folders[0]):
+                owners[path.stem] = None
+    if owners:
+        named = ", ".join(list(owners)[:4])
+        return ConfigError(f"{source}: key '{key}' belongs to {named}, not to {model}.")
+    return ConfigError(f"{source}: key '{key}' is not known{nearest(key, known) or '.'}")
+
+
+def _merge(key: str, lower: Any, value: Any) -> Any:
+    """Lay a value over the lower layer's; three keys hold settings of their own."""
+    if key in _MERGED and isinstance(lower, dict) and isinstance(value, dict):
+        return {**lower, **value}
+    return value
+
+
+def _check_metrics(settings: Mapping[str, Any]) -> None:
+    """Check that the metrics exist and that the validation metric is among them.
+
+    Raises:
+        ConfigError: naming `metrics` or `valid_metric`.
+    """
+    metrics = settings["metrics"]
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    for name in metrics:
+        if str(name).lower() not in metric_types:
+            near = nearest(str(name), metric_types)
+            raise ConfigError(f"metrics: '{name}' is not a metric of RecBole{near or '.'}")
+    name, at, length = settings["valid_metric"].partition("@")
+    ranks = settings["topk"] if isinstance(settings["topk"], (list, tuple)) else [settings["topk"]]
+    if name.lower() not in {str(metric).lower() for metric in metrics}:
+        raise ConfigError(f"valid_metric: {name} is not among metrics {list(metrics)}; add it.")
+    if at and length not in {str(rank) for rank in ranks}:
+        raise ConfigError(f"valid_metric: {length} is not among topk {list(ranks)}; add it.")
+
+
+def _plain(value: Any) -> Any:
+    """Turn a setting into what JSON can hold."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value)

@@ -1,0 +1,8 @@
+"""Search hyper-parameters on the validation metric: `python run_hyper_slif.py --help`."""
+
+import sys
+
+from recbole_slif.hyper import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,8 @@
+"""Train, compare, search or report: `python run_recbole_slif.py --help` lists the commands."""
+
+import sys
+
+from recbole_slif.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
