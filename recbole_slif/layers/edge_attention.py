@@ -1,105 +1,16 @@
-"""Differentiable edge kernels of relational attention, each with a hand-written backward.
-
-The only place that chooses a kernel for edges whose weights carry a gradient: on the CPU the
-library's sampled products, segment reductions and embedding bags over int32 indices; elsewhere
-gathers in chunks and scatters. No kernel ever holds an `[n_edges, d]` matrix on the CPU.
-"""
+"""Differentiable pieces of relational attention, each with a hand-written backward."""
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
-
-CHUNK_EDGES = 1 << 18
-
-# The sampled product needs its pattern as a CSR tensor, and users can do nothing about the notice.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-
-
-def _rows_of(offsets: Tensor) -> Tensor:
-    """Expand CSR offsets `[n_rows + 1]` to the row of every entry."""
-    rows = torch.arange(offsets.numel() - 1, device=offsets.device, dtype=torch.int32)
-    return rows.repeat_interleave(offsets.diff())
-
-
-def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Dot products `left[row] . right[column]` at the entries of a CSR pattern.
-
-    Args:
-        offsets: `[n_rows + 1]` int32.
-        columns: `[n]` int32.
-        left: `[n_rows, d]`.
-        right: `[n_columns, d]`.
-
-    Returns:
-        `[n]`, in the order of the pattern.
-    """
-    if not columns.numel():
-        return left.new_zeros(0)
-    if left.device.type == "cpu":
-        pattern = torch.sparse_csr_tensor(
-            offsets,
-            columns,
-            left.new_zeros(columns.numel()),
-            size=(left.shape[0], right.shape[0]),
-            check_invariants=False,
-        )
-        return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
-    chunks = zip(_rows_of(offsets).split(CHUNK_EDGES), columns.split(CHUNK_EDGES), strict=True)
-    return torch.cat([(left[row] * right[column]).sum(1) for row, column in chunks])
-
-
-def weighted_bags(offsets: Tensor, columns: Tensor, weights: Tensor | None, x: Tensor) -> Tensor:
-    """Sum rows of `x` at the entries of each CSR row, times their weights if given.
-
-    Args:
-        offsets: `[n_rows + 1]` int32.
-        columns: `[n]` int32.
-        weights: `[n]`, or None for ones.
-        x: `[n_columns, d]`.
-
-    Returns:
-        `[n_rows, d]`; rows without entries are 0.
-    """
-    if not columns.numel():
-        return x.new_zeros(offsets.numel() - 1, x.shape[1])
-    if x.device.type == "cpu":
-        # Detached, or a slower variant that prepares the library's own backward is chosen.
-        return F.embedding_bag(
-            columns,
-            x.detach(),
-            offsets,
-            mode="sum",
-            per_sample_weights=None if weights is None else weights.detach(),
-            include_last_offset=True,
-        )
-    total = x.new_zeros(offsets.numel() - 1, x.shape[1])
-    rows = _rows_of(offsets)
-    for start in range(0, columns.numel(), CHUNK_EDGES):
-        part = slice(start, start + CHUNK_EDGES)
-        gathered = x[columns[part]]
-        if weights is not None:
-            gathered = gathered * weights[part, None]
-        total.index_add_(0, rows[part], gathered)
-    return total
-
-
-def _reduce_runs(values: Tensor, offsets: Tensor, rows: Tensor, reduction: str) -> Tensor:
-    """Reduce each CSR row's run of `values` `[n]` by "sum" or "max"; empty rows are arbitrary."""
-    n_rows = offsets.numel() - 1
-    if values.device.type == "cpu":
-        return torch.segment_reduce(values, reduction, offsets=offsets.long(), unsafe=True)
-    kind = {"sum": "sum", "max": "amax"}[reduction]
-    start = values.new_zeros(n_rows)
-    return start.scatter_reduce_(0, rows.long(), values, kind, include_self=False)
+from recbole_slif.layers.edge_kernels import edge_dots, reduce_runs, weighted_bags
 
 
 class _PairScores(Function):
@@ -162,9 +73,9 @@ class _HeadSoftmax(Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, edges: KnowledgeEdges) -> Tensor:
-        highest = _reduce_runs(logits, edges.head_offsets, edges.heads, "max")
+        highest = reduce_runs(logits, edges.head_offsets, edges.heads, "max")
         weights = (logits - highest.index_select(0, edges.heads)).exp_()
-        total = _reduce_runs(weights, edges.head_offsets, edges.heads, "sum")
+        total = reduce_runs(weights, edges.head_offsets, edges.heads, "sum")
         weights /= total.index_select(0, edges.heads)
         ctx.save_for_backward(weights)
         ctx.edges = edges
@@ -176,7 +87,7 @@ class _HeadSoftmax(Function):
         (weights,) = ctx.saved_tensors
         edges: KnowledgeEdges = ctx.edges
         weighted = grad * weights
-        total = _reduce_runs(weighted, edges.head_offsets, edges.heads, "sum")
+        total = reduce_runs(weighted, edges.head_offsets, edges.heads, "sum")
         weighted.addcmul_(weights, total.index_select(0, edges.heads), value=-1.0)
         return weighted, None
 
