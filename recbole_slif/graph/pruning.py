@@ -22,7 +22,8 @@ def keep_weights(
     Returns:
         `[n_edges]`: one over the square root of the product of both endpoints' edge counts.
     """
-    first, second = np.asarray(endpoint_a), np.asarray(endpoint_b)
+    first = np.asarray(endpoint_a, dtype=np.int64)
+    second = np.asarray(endpoint_b, dtype=np.int64)
     counts_a = np.bincount(first, minlength=n_nodes_a)
     counts_b = np.bincount(second, minlength=n_nodes_b)
     return _inverse_root(counts_a[first], counts_b[second])
@@ -39,7 +40,7 @@ def keep_weights_knowledge(
     Returns:
         `[n_triples]`.
     """
-    first, second = np.asarray(heads), np.asarray(tails)
+    first, second = np.asarray(heads, dtype=np.int64), np.asarray(tails, dtype=np.int64)
     counts = np.bincount(first, minlength=n_entities) + np.bincount(second, minlength=n_entities)
     return _inverse_root(counts[first], counts[second])
 
