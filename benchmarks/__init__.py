@@ -1,0 +1,1 @@
+"""Side-by-side measurements against RecBole, run by hand: `python -m benchmarks.compare`."""

@@ -1,0 +1,96 @@
+"""Clocks, memory and the description of the machine."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_PACKAGES = ("torch", "numpy", "scipy", "pandas", "recbole")
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Run `work` once and return its wall-clock seconds."""
+    start = perf_counter()
+    work()
+    return perf_counter() - start
+
+
+def medians(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median of each key over the samples that have it."""
+    keys = dict.fromkeys(key for sample in samples for key in sample)
+    return {
+        key: statistics.median([sample[key] for sample in samples if key in sample]) for key in keys
+    }
+
+
+def _resident(field: str) -> int | None:
+    """Read a size in bytes from the kernel's account of this process, None where it keeps none."""
+    if not _STATUS.is_file():
+        return None
+    for line in _STATUS.read_text("ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+class PeakMemory:
+    """Peak resident memory of a stretch of work, in GiB.
+
+    Attributes:
+        before: Resident when the stretch began, None where the system does not tell.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        try:
+            _RESET.write_text("5", "ascii")
+            self.before = _resident("VmRSS")
+        except OSError:
+            self.before = None
+
+    def peaks(self) -> tuple[float, float] | None:
+        """Return the whole process's peak since the start, and its rise above that start."""
+        peak = _resident("VmHWM")
+        if self.before is None or peak is None:
+            return None
+        return peak / 2**30, (peak - self.before) / 2**30
+
+
+def machine() -> dict[str, Any]:
+    """Describe processor, cores, system and library versions; nothing that names the machine."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
