@@ -15,7 +15,8 @@ PACKAGE = ROOT / "recbole_slif"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 YAML_LINE = re.compile(r"^(?P<key>\w+):.*\S\s+# \((?P<type>[^)]+)\) (?P<meaning>\S.*)$")
 TABLE_ROW = re.compile(
-    r"^\| \((?P<number>\d+)\) \|[^|]*\| `(?P<home>[^`]+)` \| `(?P<oracle>[^`]+)` \| `(?P<test>[^`]+)` \|$"
+    r"^\| \((?P<number>\d+)\) \|[^|]*"
+    r"\| `(?P<home>[^`]+)` \| `(?P<oracle>[^`]+)` \| `(?P<test>[^`]+)` \|$"
 )
 TYPES = {"int", "float", "bool", "str", "list", "dict"}
 
@@ -205,7 +206,7 @@ def is_settings(node: ast.expr) -> bool:
 
 @cache
 def keys_read(path: Path) -> set[str]:
-    """Patterns of the keys a file reads: subscripts of a configuration, fields of a settings class."""
+    """Patterns of the keys a file reads: subscripts of a configuration, fields of settings."""
     found: set[str | None] = set()
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Subscript) and is_settings(node.value):
