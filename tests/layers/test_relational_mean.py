@@ -1,0 +1,74 @@
+"""The factorised relational mean against loops over edges."""
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from recbole_slif.layers.relational_mean import RelationalMean
+from tests.oracle import baselines as oracle
+
+N, R, D = 9, 5, 3
+
+
+def edges(seed, count=40):
+    """Relation 0: many tails of one head; relation 1: one tail of many heads; the others mixed."""
+    rng = np.random.default_rng(seed)
+    heads, tails = rng.integers(0, N - 1, count), rng.integers(0, N, count)
+    relations = rng.integers(0, R - 1, count)
+    heads[relations == 0], tails[relations == 1] = 2, 3
+    return heads, relations, tails
+
+
+def tables(seed):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((N, D)), rng.standard_normal((R, D))
+
+
+def layer(triples):
+    return RelationalMean(*triples, N, R, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agrees_with_the_loop(seed):
+    triples, (entities, relations) = edges(seed), tables(seed)
+    got = layer(triples)(torch.from_numpy(entities), torch.from_numpy(relations))
+    expected = oracle.relational_mean(*triples, entities, relations)
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-12)
+    assert not got[N - 1].any(), "an entity without edges gives 0"
+
+
+def test_both_sides_are_chosen_and_each_pair_is_multiplied_once():
+    triples = edges(0)
+    heads, relations, tails = triples
+    smallest = sum(
+        min(len(set(heads[relations == r])), len(set(tails[relations == r]))) for r in range(R)
+    )
+    built = layer(triples)
+    assert built.n_pairs == smallest < len(heads)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thinned_edges_take_the_mean_over_what_is_left(seed):
+    triples, (entities, relations) = edges(seed), tables(seed)
+    kept = np.random.default_rng(seed).random(len(triples[0])) < 0.4
+    full = layer(triples)
+    got = full.without(kept)(torch.from_numpy(entities), torch.from_numpy(relations))
+    expected = oracle.relational_mean(*triples, entities, relations, kept)
+    np.testing.assert_allclose(got.numpy(), expected, atol=1e-12)
+    whole = full(torch.from_numpy(entities), torch.from_numpy(relations))
+    np.testing.assert_allclose(
+        whole.numpy(), oracle.relational_mean(*triples, entities, relations), atol=1e-12
+    )
+
+
+def test_gradients_of_entities_and_relations():
+    built = layer(edges(1))
+    entities, relations = (torch.from_numpy(x).requires_grad_() for x in tables(1))
+    assert gradcheck(built, (entities, relations))
+
+
+def test_no_edges_give_zero():
+    empty = np.zeros(0, dtype=np.int64)
+    out = RelationalMean(empty, empty, empty, N, R)(torch.ones(N, D), torch.ones(R, D))
+    assert out.shape == (N, D) and not out.any()
