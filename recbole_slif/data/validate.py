@@ -93,7 +93,8 @@ def rows_by_position(path: Path, item_tokens: np.ndarray, n_rows: int) -> np.nda
     ids = path.with_suffix(".ids").name
     rows = np.full(len(item_tokens), -1, dtype=np.int64)
     for index, token in enumerate(item_tokens):
-        plain = token.isascii() and token.isdigit() and str(int(token)) == token
+        plain = len(token) < 19 and token.isascii() and token.isdigit()
+        plain = plain and str(int(token)) == token
         if not plain or int(token) >= n_rows:
             raise DataError(
                 f"{path}: no {ids} beside it, so item tokens must be row numbers 0..{n_rows - 1}, "

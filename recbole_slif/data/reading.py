@@ -1,0 +1,123 @@
+"""How RecBole's data set class gets its files: checked, counted, by compiled code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from recbole.data.dataset import KnowledgeBasedDataset
+from recbole.utils import FeatureSource, FeatureType
+
+from recbole_slif.data.linking import clean_triples
+from recbole_slif.data.locate import missing_file
+from recbole_slif.data.protocol import option
+from recbole_slif.data.tables import read_table
+from recbole_slif.errors import DataError
+
+
+class CheckedReading(KnowledgeBasedDataset):
+    """Replaces RecBole's file reading; ids, filters and splits are the subclass's.
+
+    Attributes:
+        notes: What was dropped or repaired on loading, with counts.
+        inter_feat: Interactions, a frame that becomes an `Interaction` in `build()`.
+        kg_feat: Triples, likewise.
+    """
+
+    notes: Counter[str]
+    inter_feat: Any
+    kg_feat: Any
+    _files: list[tuple[Path, int]]
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        tables = [self._load_feat(path, FeatureSource.INTERACTION) for path, _ in self._files]
+        widths = {tuple(table.columns) for table in tables}
+        if len(widths) > 1:
+            names = ", ".join(path.name for path, _ in self._files)
+            raise DataError(f"{dataset_path}: {names} have different columns; make them equal")
+        self.inter_feat = pd.concat(tables, ignore_index=True)
+        sizes = [len(table) for table in tables]
+        self._phase = np.repeat([phase for _, phase in self._files], sizes)
+
+    def _get_load_and_unload_col(self, source: Any) -> tuple[Any, Any]:
+        # The key load_col differs between model types in RecBole; the graph must not.
+        if source == FeatureSource.KG:
+            return {self.head_entity_field, self.relation_field, self.tail_entity_field}, None
+        if source == "link":
+            return {self.iid_field, self.entity_field}, None
+        return super()._get_load_and_unload_col(source)
+
+    def _required_fields(self, source: Any) -> list[str]:
+        return {
+            FeatureSource.INTERACTION: [self.uid_field, self.iid_field],
+            FeatureSource.USER: [self.uid_field],
+            FeatureSource.ITEM: [self.iid_field],
+            FeatureSource.KG: [self.head_entity_field, self.relation_field, self.tail_entity_field],
+            "link": [self.iid_field, self.entity_field],
+        }.get(source, [])
+
+    def _load_feat(self, filepath: str | Path, source: Any) -> Any:
+        """Read one atomic file through `read_table` and note its fields as RecBole does."""
+        keep, drop = self._get_load_and_unload_col(source)
+        if keep == set():
+            return None
+        table = read_table(
+            Path(filepath),
+            separator=option(self.config, "field_separator", "\t"),
+            encoding=option(self.config, "encoding", "utf-8"),
+            keep=keep,
+            drop=drop or (),
+            required=self._required_fields(source),
+        )
+        for note, count in table.notes.items():
+            self.notes[f"{Path(filepath).name}: {note}"] += count
+        for name, kind in table.types.items():
+            if source == "link":
+                continue
+            self.set_field_property(name, FeatureType(kind), source, 1)
+            if kind.startswith("float"):
+                self.field2bucketnum[name] = 2
+            if kind.endswith("seq"):
+                table.frame[name] = self._parse_sequences(filepath, name, kind, table.frame[name])
+        return table.frame
+
+    def _parse_sequences(self, path: str | Path, name: str, kind: str, cells: pd.Series) -> list:
+        separator = option(self.config, "seq_separator", " ")
+        limit = option(self.config, "seq_len", {}).get(name)
+        convert = float if kind == "float_seq" else str
+        dtype = np.float64 if kind == "float_seq" else object
+        try:
+            rows = [
+                np.array([convert(part) for part in cell.split(separator) if part], dtype=dtype)
+                for cell in cells
+            ]
+        except ValueError as error:
+            raise DataError(f"{path}: column '{name}': {error}") from error
+        longest = max(map(len, rows), default=0)
+        self.field2seqlen[name] = min(longest, limit) if limit else longest
+        return [row[:limit] for row in rows]
+
+    def _load_kg(self, token: str, dataset_path: str) -> pd.DataFrame:
+        fields = [self.head_entity_field, self.relation_field, self.tail_entity_field]
+        path, link = (Path(dataset_path) / f"{token}{end}" for end in (".kg", ".link"))
+        if path.is_file() != link.is_file():
+            absent, other = (link, path) if path.is_file() else (path, link)
+            raise missing_file(Path(dataset_path), f"{absent.name} beside {other.name}")
+        if not path.is_file():
+            for name in fields:
+                self.set_field_property(name, FeatureType.TOKEN, FeatureSource.KG, 1)
+            return pd.DataFrame({name: np.empty(0, dtype=object) for name in fields})
+        frame = self._load_feat(path, FeatureSource.KG)
+        return clean_triples(frame[fields], self.notes)
+
+    def _load_link(self, token: str, dataset_path: str) -> tuple[dict, dict]:
+        path = Path(dataset_path) / f"{token}.link"
+        names = [self.iid_field, self.entity_field]
+        if path.is_file():
+            self._links = self._load_feat(path, "link")[names]
+        else:
+            self._links = pd.DataFrame({name: np.empty(0, dtype=object) for name in names})
+        return {}, {}
