@@ -23,8 +23,8 @@ _RECBOLE = Path(recbole.__file__).parent
 _CHOICE_OF_RUN = ("model", "dataset", "config_files")
 _MERGED = ("eval_args", "train_neg_sample_args", "load_col")
 _KNOWLEDGE_COLUMNS = {
-    "kg": ["head_id", "relation_id", "tail_id"],
-    "link": ["item_id", "entity_id"],
+    "kg": ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+    "link": ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
 }
 
 
@@ -99,6 +99,8 @@ class SlifConfig(Config):
         tuned_file: name of the tuned file in use, or None.
     """
 
+    parameters: dict[str, list[str]]
+
     def __init__(
         self,
         model: str | type | None = None,
@@ -130,8 +132,8 @@ class SlifConfig(Config):
 
     def _init_parameters_category(self) -> None:
         super()._init_parameters_category()
-        shared: dict[str, list[str]] = self.parameters
-        self.parameters = {title: list(keys) for title, keys in shared.items()}
+        # RecBole appends to lists that all its configurations share
+        self.parameters = {title: list(keys) for title, keys in self.parameters.items()}
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
         return SettingsLoader
@@ -224,8 +226,10 @@ class SlifConfig(Config):
             final[key] = _merge(key, final.get(key), value)
         self.sources.update({key: source for key, source, _ in self._given})
         if isinstance(final["load_col"], dict):
+            final["load_col"] = dict(final["load_col"])
             # one data set class serves all models, so the graph's columns are always named
-            final["load_col"] = {**_KNOWLEDGE_COLUMNS, **final["load_col"]}
+            for suffix, fields in _KNOWLEDGE_COLUMNS.items():
+                final["load_col"].setdefault(suffix, [final[field] for field in fields])
         return final
 
     def _set_default_parameters(self) -> None:
