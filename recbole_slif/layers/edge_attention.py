@@ -14,7 +14,7 @@ from recbole_slif.layers.edge_kernels import edge_dots, reduce_runs, weighted_ba
 
 
 class _PairScores(Function):
-    """Logits of Eq. (11) from entity rows, relation matrices and relation rows."""
+    """Logits of the edges, see `edge_logits`."""
 
     @staticmethod
     def forward(
@@ -69,7 +69,7 @@ class _PairScores(Function):
 
 
 class _HeadSoftmax(Function):
-    """Eq. (12) over the edges of each head, the head's largest logit subtracted first."""
+    """Softmax over each head's edges, the head's largest logit subtracted first."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, edges: KnowledgeEdges) -> Tensor:
@@ -93,7 +93,7 @@ class _HeadSoftmax(Function):
 
 
 class _Gather(Function):
-    """One layer of Eq. (10), differentiable in the weights and in the rows."""
+    """Weighted sum over each head's edges, see `gather_from_tails`."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, x: Tensor, edges: KnowledgeEdges) -> Tensor:

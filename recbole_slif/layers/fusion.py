@@ -73,7 +73,7 @@ def weighted_sum(stacked: Tensor, weights: Tensor) -> Tensor:
 
 
 class ItemLevelFusion(Fusion):
-    """Attention-based item-level fusion: every item weighs its own views, Eq. (14) and (15).
+    """Attention-based item-level fusion: every item weighs its own views.
 
     ===============  ======================================
     symbol           name here

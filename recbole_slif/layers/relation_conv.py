@@ -1,4 +1,4 @@
-"""Relational attention and propagation over the knowledge graph, Eq. (10) to (13)."""
+"""Relational attention and propagation over the knowledge graph."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RelationalAttention(nn.Module):
         nn.init.xavier_uniform_(self.relation_embedding)
 
     def attention(self, entity_emb: Tensor, edges: KnowledgeEdges) -> Tensor:
-        """Weigh every edge among the edges of its head, Eq. (11) and Eq. (12).
+        """Weigh every edge among the edges of its head: `edge_logits`, then `softmax_over_heads`.
 
         Args:
             entity_emb: `[n_entities, d]` ego rows.
@@ -70,13 +70,13 @@ class RelationalAttention(nn.Module):
         readout: Readout = "mean",
         attention: Tensor | SparseOperator | None = None,
     ) -> Tensor:
-        """Propagate `n_layers` times by Eq. (10) and read the layers out by Eq. (13).
+        """Propagate `n_layers` times and return the mean of the layers 0 .. L, Eq. (13).
 
         Args:
             entity_emb: `[n_entities, d]` ego rows.
             edges: The directed edges.
             n_layers: Number of layers.
-            readout: How the layers combine, a kind of `readout_coefficients`.
+            readout: How the layers combine instead of by their mean, see `readout_coefficients`.
             attention: None to learn it in this step; a tensor `[n_edges]` to use as it is (cheaper
                 when detached); or `edges.operator(weights)`, built once per refresh, the cheapest.
 

@@ -24,7 +24,9 @@ def attention_weights(heads: Sequence[int], logits: Sequence[float]) -> list[flo
     """Softmax of the triples' scores among the triples of the same head, Eq. (12)."""
     weights = []
     for head, logit in zip(heads, logits, strict=True):
-        rivals = [math.exp(other - logit) for h, other in zip(heads, logits, strict=True) if h == head]
+        rivals = [
+            math.exp(other - logit) for h, other in zip(heads, logits, strict=True) if h == head
+        ]
         weights.append(1.0 / sum(rivals))
     return weights
 
