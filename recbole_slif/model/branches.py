@@ -117,6 +117,19 @@ class KnowledgeBranch(nn.Module):
             weights = self.relational_attention.attention(entities, triples)
             self._refreshed = triples.operator(weights)
 
+    def used_parameters(self, triples: KnowledgeEdges | None) -> list[Tensor]:
+        """Return W_r `[n, d, d]` and the rows `[n, d]` of the relations that have edges.
+
+        Only these may be penalised: Adam scales a gradient by its own size, so a parameter that
+        the penalty alone moves would be driven to zero at full speed.
+        """
+        if triples is None:
+            return []
+        counts = torch.tensor(triples.pairs_per_relation, device=triples.device)
+        present = counts.nonzero().squeeze(1)
+        parameters = self.relational_attention.parameters()
+        return [parameter.index_select(0, present) for parameter in parameters]
+
     def forward(self, entities: Tensor, triples: KnowledgeEdges, n_layers: int) -> Tensor:
         """Return the propagated entity table `[n_entities, d]`."""
         frozen = self._refreshed if self.training else None

@@ -245,6 +245,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         """Return eta times the squared ego rows of the batch and the relation parameters."""
         used = [self.user_embedding(user), self.entity_embedding(items)]
         used += [nn.functional.embedding(items, rows) for rows in self.own_tables.values()]
-        if self.knowledge_branch is not None:
-            used += list(self.knowledge_branch.parameters())
+        if self.knowledge_branch is not None and self.settings["attn_refresh"] == "step":
+            used += self.knowledge_branch.used_parameters(self._graphs().triples)
         return self.settings["reg_weight"] * squared_norm(*used, batch_size=len(user))
