@@ -252,12 +252,10 @@ def load_model(path: Path | str, overrides: Mapping[str, Any] | None = None) -> 
 
     file = resolve(path, ("best.pt", "last.pt"))
     checkpoint = load(file)
-    header = checkpoint.header
-    settings = {**header["config"], **(overrides or {})}
-    config = factory.build_config(header["model"], header["dataset"], overrides=settings)
+    config = factory.rebuild_config(checkpoint.header, overrides)
     bundle = factory.load_data(config)
+    require_fit(file, checkpoint.header["identity"], factory.identity(config, bundle))
     model = factory.build_model(config, bundle)
-    require_fit(file, header["identity"], factory.identity(config, model, bundle))
     restore_model(model, checkpoint.state["model"], file)
     model.eval()
     return config, model, bundle

@@ -1,73 +1,29 @@
-"""From names to objects: model class, configuration, data and model, the same way everywhere."""
+"""From names to objects: configuration, data and model, made the same way everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import recbole
-import torch
-from recbole.utils import get_model, init_seed
+from recbole.utils import init_seed
 
-from recbole_slif import registry
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
-from recbole_slif.errors import ConfigError
 
-
-def recbole_models() -> tuple[str, ...]:
-    """Return the names of RecBole's own models, without importing them."""
-    folder = Path(recbole.__file__).parent / "properties" / "model"
-    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
-
-
-def model_class(name: str | type) -> type:
-    """Return the class of a model name: ours first, then RecBole's.
-
-    Looking a model up makes RecBole import all of its models, one of which switches torch's
-    anomaly mode on for the whole process; the mode is put back.
-
-    Raises:
-        ConfigError: nobody knows the name, or RecBole's model needs a library that is missing.
-    """
-    if isinstance(name, type):
-        return name
-    entry = registry.find_model(name)
-    if entry is not None:
-        return entry.load()
-    if name not in recbole_models():
-        raise registry.unknown_model(name, recbole_models())
-    anomaly = torch.is_anomaly_enabled()
-    try:
-        return get_model(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"RecBole's model '{name}' cannot be used here: {error}") from error
-    finally:
-        torch.autograd.set_detect_anomaly(anomaly)
-
-
-def build_config(
-    model: str | type,
-    dataset: str,
-    config_files: Sequence[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    argv: Sequence[str] | None = None,
-) -> SlifConfig:
-    """Build the configuration of a model, known by name or class, on a data set."""
-    found = model_class(model)
-    return SlifConfig(found, dataset, config_files, overrides, argv)
+_EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
 
 
 def load_data(config: Any) -> Any:
-    """Read, split and load the data; the split depends on `split_seed` alone."""
+    """Read, split and load the data; the split depends on `split_seed` (else `seed`) alone."""
     split_seed = config["split_seed"]
     init_seed(config["seed"] if split_seed is None else split_seed, config["reproducibility"])
     return prepare_data(config)
 
 
 def build_model(config: Any, bundle: Any) -> Any:
-    """Build the model on its device, with its initial values drawn from `seed`."""
+    """Build the model on its device, its initial values drawn from `seed`."""
     init_seed(config["seed"], config["reproducibility"])
     built = config.model_class(config, bundle.train_data._dataset)
     return built.to(config["device"])
@@ -78,7 +34,7 @@ def fingerprint(bundle: Any) -> str:
     return str(bundle.dataset.statistics()["fingerprint"])
 
 
-def identity(config: Any, model: Any, bundle: Any) -> dict[str, Any]:
+def identity(config: Any, bundle: Any) -> dict[str, Any]:
     """Return what a checkpoint must share with the settings it is loaded into."""
     dataset = bundle.dataset
     return {
@@ -89,3 +45,32 @@ def identity(config: Any, model: Any, bundle: Any) -> dict[str, Any]:
         "items": int(dataset.item_num),
         "data": fingerprint(bundle),
     }
+
+
+def saved_settings(config: Any) -> dict[str, Any]:
+    """Return the settings a checkpoint keeps: plain values from which the run can be rebuilt."""
+    settings = dict(config.record()["settings"])
+    folder = Path(settings["data_path"]).parent
+    if folder == _EXAMPLES:
+        del settings["data_path"]  # found again in whatever RecBole is installed
+    else:
+        settings["data_path"] = str(folder)
+    if settings["train_neg_sample_args"]["distribution"] == "none":
+        settings["train_neg_sample_args"] = None
+    return settings
+
+
+def rebuild_config(header: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> SlifConfig:
+    """Build a checkpoint's configuration again; `overrides` win over what it holds.
+
+    Values that RecBole derives from others (device, types) are derived anew.
+
+    Raises:
+        ConfigError: the model is not known any more, or the data set folder is not there.
+    """
+    probe = SlifConfig(header["model"], header["dataset"], overrides=dict(overrides or {}))
+    settings = {key: value for key, value in header["config"].items() if key in probe._known}
+    settings["use_tuned"] = False
+    return SlifConfig(
+        header["model"], header["dataset"], overrides={**settings, **(overrides or {})}
+    )

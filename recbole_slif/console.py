@@ -1,0 +1,155 @@
+"""What the commands share: errors as one line, the argument parser, result tables."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from tabulate import tabulate
+
+import recbole_slif
+from recbole_slif.errors import ConfigError, SlifError
+from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.quick_start import RunResult
+from recbole_slif.records import portable, precision_over_recall
+
+EXIT_USAGE = 2
+EXIT_STOPPED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises instead of printing usage, and knows `--version`."""
+
+    def __init__(self, command: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=f"recbole-slif {command}".strip(),
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        version = f"recbole_slif {recbole_slif.__version__}"
+        self.add_argument("--version", action="version", version=version)
+        self.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error, not one line"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the parser's complaint as a configuration error."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """Run a command; a user's mistake becomes one line on stderr and exit code 2.
+
+    With `--debug` among the words the exception goes through.
+    """
+    try:
+        return action(words)
+    except TrainingStoppedError as stop:
+        print(one_line(stop), file=sys.stderr)
+        return EXIT_STOPPED
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        return 0
+    except (SlifError, OSError) as error:
+        if "--debug" in words:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def metric_table(result: RunResult) -> str:
+    """Lay out the validation and test metrics of one run."""
+    test = result.test or {}
+    rows = [[name, value, test.get(name)] for name, value in result.valid.items()]
+    rows += [[name, None, value] for name, value in test.items() if name not in result.valid]
+    headers = [result.model, "valid", "test"]
+    return tabulate(rows, headers, floatfmt=".4f", missingval="-", tablefmt="simple")
+
+
+def run_summary(result: RunResult) -> str:
+    """Say what a run gave and where it lies."""
+    lines = ["", metric_table(result), ""]
+    lines.append(
+        f"{result.model} on {result.dataset}, seed {result.seed}: "
+        f"best epoch {result.best_epoch}, {result.seconds:.0f} s"
+    )
+    ratios = precision_over_recall(result.test)
+    if ratios:
+        k, ratio = max(ratios.items(), key=lambda entry: int(entry[0]))
+        lines.append(f"Precision@{k} / Recall@{k} on test: {ratio:.3f} (check of the split)")
+    if result.record is not None and result.folder is not None:
+        lines.append(f"record       {portable(str(result.record))}")
+        lines.append(f"checkpoints  {portable(str(result.folder))}")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}"
+
+
+def _best(means: Sequence[float], smaller: bool) -> float:
+    known = [value for value in means if not math.isnan(value)]
+    return (min if smaller else max)(known) if known else math.nan
+
+
+def _smaller_is_better(metric: str) -> bool:
+    from recbole.evaluator.register import smaller_metrics
+
+    return metric.partition("@")[0] in smaller_metrics
+
+
+def compare_table(results: Sequence[RunResult], bold: bool | None = None) -> str:
+    """Lay out test metrics of several models, mean and sample deviation over seeds.
+
+    Args:
+        results: all runs; the failed ones are named below the table.
+        bold: mark the best value of each column; None does so on a terminal.
+    """
+    bold = sys.stdout.isatty() if bold is None else bold
+    groups: dict[str, list[RunResult]] = {}
+    for result in results:
+        groups.setdefault(result.model, []).append(result)
+    metrics = list(dict.fromkeys(name for result in results for name in result.test or {}))
+    columns = []
+    for metric in metrics:
+        values = [[run.test[metric] for run in runs if run.test] for runs in groups.values()]
+        means = [statistics.fmean(group) if group else math.nan for group in values]
+        best = _best(means, _smaller_is_better(metric))
+        cells = [_cell(group) if group else "-" for group in values]
+        if bold:
+            cells = [
+                f"\033[1m{cell}\033[0m" if mean == best else cell
+                for cell, mean in zip(cells, means, strict=True)
+            ]
+        columns.append(cells)
+    seeds = [sum(run.test is not None for run in runs) for runs in groups.values()]
+    rows = [list(row) for row in zip(groups, seeds, *columns, strict=True)]
+    table = tabulate(rows, ["test", "seeds", *metrics], tablefmt="simple", disable_numparse=True)
+    return "\n".join(["", table, *_endings(results)])
+
+
+def _endings(results: Sequence[RunResult]) -> list[str]:
+    """Name the folder of the records and every run that failed."""
+    folders = {Path(result.record).parent for result in results if result.record}
+    lines = ["", *(f"records      {portable(str(folder))}" for folder in sorted(folders))]
+    for result in results:
+        if result.status != "finished":
+            lines.append(f"{result.status}: {result.model}, seed {result.seed}: {result.error}")
+    return lines
