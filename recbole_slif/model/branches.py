@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from recbole_slif.data.features import ModalityFeatures
 from recbole_slif.graph.item_item import knn_graph
-from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.feature_projection import FeatureProjection
 from recbole_slif.layers.light_conv import feature_convolution
 from recbole_slif.layers.relation_conv import RelationalAttention
+from recbole_slif.layers.translation import translation_loss
 
 
 class FeatureBranch(nn.Module):
@@ -129,6 +130,29 @@ class KnowledgeBranch(nn.Module):
         present = counts.nonzero().squeeze(1)
         parameters = self.relational_attention.parameters()
         return [parameter.index_select(0, present) for parameter in parameters]
+
+    def translation(self, entities: Tensor, graph: KnowledgeGraph, count: int) -> Tensor:
+        """Return KGAT's TransR loss on `count` triples drawn with replacement.
+
+        Args:
+            entities: `[n_entities, d]`.
+            graph: base triples to draw from; the corrupted tail is any entity but [PAD].
+            count: triples to draw.
+        """
+        drawn = torch.randint(graph.n_triples, (count,)).numpy()
+        corrupted = torch.randint(1, graph.n_entities, (count,))
+        heads, relations, tails = (
+            torch.from_numpy(column[drawn])
+            for column in (graph.heads, graph.relations, graph.tails)
+        )
+        rows = torch.stack([heads, tails, corrupted], dim=1).to(entities.device)
+        attention = self.relational_attention
+        return translation_loss(
+            nn.functional.embedding(rows, entities),
+            attention.relation_embedding,
+            relations.to(entities.device),
+            attention.relation_projection,
+        )[0]
 
     def forward(self, entities: Tensor, triples: KnowledgeEdges, n_layers: int) -> Tensor:
         """Return the propagated entity table `[n_entities, d]`."""

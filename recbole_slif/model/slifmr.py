@@ -126,8 +126,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
                 f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}"
             )
 
-    # ---- epochs: the self-loop -------------------------------------------------------------
-
     def pre_epoch(self, epoch: int) -> None:
         """Feed the last epoch's items back (Eq. (16)-(18)), then redraw the edges (Eq. (6))."""
         if self.with_loop and self.self_loop.due(epoch):
@@ -159,8 +157,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         if self._training_graphs is None:
             self._training_graphs = self.self_loop.training_graphs(epoch=0)
         return self._training_graphs
-
-    # ---- one step: extract, fuse, compare --------------------------------------------------
 
     def extract(self) -> tuple[Tensor, list[Tensor]]:
         """Propagate on all graphs, Section III-A3.
@@ -203,7 +199,10 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         return users, self.fuse(views, self.view_mask)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Return the four weighted parts of Eq. (24): BPR, inter-modal, intra-modal, norm."""
+        """Return the four weighted parts of Eq. (24): BPR, inter-modal, intra-modal, norm.
+
+        With `kge_loss_weight`, which is not in the paper, KGAT's TransR loss is a fifth.
+        """
         user = interaction[self.USER_ID]
         batch = len(user)
         pair = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
@@ -219,7 +218,8 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         if self.settings["cl_scope"] == "all":
             in_batch, mask = [view[1:] for view in views], self.view_mask[1:]
             unified = self.fuse(in_batch, mask)
-        return ranking, *self.consistency_loss(in_batch, unified, mask), self._norm(user, pair)
+        consistency = self.consistency_loss(in_batch, unified, mask)
+        return ranking, *consistency, self._norm(user, pair), *self._translation(batch)
 
     def consistency_loss(
         self, views: list[Tensor], unified: Tensor, mask: Tensor
@@ -248,3 +248,10 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         if self.knowledge_branch is not None and self.settings["attn_refresh"] == "step":
             used += self.knowledge_branch.used_parameters(self._graphs().triples)
         return self.settings["reg_weight"] * squared_norm(*used, batch_size=len(user))
+
+    def _translation(self, count: int) -> tuple[Tensor, ...]:
+        weight, graph = self.settings["kge_loss_weight"], self.self_loop.knowledge
+        if not weight or graph is None or self.knowledge_branch is None:
+            return ()
+        entities = self.entity_embedding.weight
+        return (weight * self.knowledge_branch.translation(entities, graph, count),)
