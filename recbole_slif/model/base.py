@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def xavier_table(rows: int, size: int) -> nn.Embedding:
+    """Return an embedding table `[rows, size]`, Xavier-uniform as Section IV-A4 of SLIF-MR says."""
+    table = nn.Embedding(rows, size)
+    nn.init.xavier_uniform_(table.weight)
+    return table
 
 
 class GraphRecommender(AbstractRecommender):

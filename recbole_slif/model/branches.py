@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_slif.data.features import ModalityFeatures
+from recbole_slif.errors import ConfigError
 from recbole_slif.graph.item_item import knn_graph
 from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph
 from recbole_slif.graph.sparse import SparseOperator
@@ -19,6 +20,24 @@ from recbole_slif.layers.feature_projection import FeatureProjection
 from recbole_slif.layers.light_conv import feature_convolution
 from recbole_slif.layers.relation_conv import RelationalAttention
 from recbole_slif.layers.translation import translation_loss
+
+
+def require_sources(dataset: Any, with_knowledge: bool, with_features: bool) -> None:
+    """Check that the data set has the files of the branches that are switched on.
+
+    Raises:
+        ConfigError: it has not; the message names the files and the ablation that does without.
+    """
+    missing = {}
+    if with_knowledge and not dataset.knowledge.linked.any():
+        missing["kg"] = "knowledge graph with linked items (.kg and .link files)"
+    if with_features and not dataset.features:
+        missing["mm"] = "item features (an .npy file per modality)"
+    if missing:
+        raise ConfigError(
+            f"data set '{dataset.dataset_name}' has no {' and no '.join(missing.values())}: "
+            f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}"
+        )
 
 
 class FeatureBranch(nn.Module):

@@ -13,12 +13,11 @@ import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
 
-from recbole_slif.errors import ConfigError
 from recbole_slif.layers.fusion import build_fusion
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.losses import bpr_loss, inter_modal_loss, intra_modal_loss, squared_norm
-from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch
+from recbole_slif.model.base import GraphRecommender, xavier_table
+from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch, require_sources
 from recbole_slif.model.self_loop import Graphs, GraphSettings, SelfLoop
 
 
@@ -70,7 +69,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         # without other views the unified item is the interaction view: nothing to align it with
         self.beta = 0.0 if ablation in ("cl", "kg_mm") else config["beta"]
         self.gamma = 0.0 if ablation == "cl" or config["intra_mode"] == "off" else config["gamma"]
-        self._check_data(dataset, with_knowledge, with_features)
+        require_sources(dataset, with_knowledge, with_features)
 
         knowledge = dataset.knowledge if with_knowledge else None
         self.self_loop = SelfLoop(
@@ -86,12 +85,12 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
         size = config["embedding_size"]
         n_entities = self.n_items if knowledge is None else knowledge.n_entities
-        self.user_embedding = self._table(self.n_users, size)
-        self.entity_embedding = self._table(n_entities, size)
+        self.user_embedding = xavier_table(self.n_users, size)
+        self.entity_embedding = xavier_table(n_entities, size)
         self.own_tables = nn.ParameterDict()
         if config["separate_tables"]:
             for name in ["interaction"] + ["feature"] * with_features:
-                self.own_tables[name] = self._table(self.n_items, size).weight
+                self.own_tables[name] = xavier_table(self.n_items, size).weight
         mask = [torch.ones(self.n_items, dtype=torch.bool)]
         self.feature_branch: FeatureBranch | None = None
         if with_features:
@@ -106,25 +105,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         self.register_buffer("view_mask", torch.stack(mask, dim=1), persistent=False)
         self.fusion = build_fusion(config["fusion"], size, len(mask)) if len(mask) > 1 else None
         self.to(self.device)
-
-    @staticmethod
-    def _table(rows: int, size: int) -> nn.Embedding:
-        table = nn.Embedding(rows, size)
-        nn.init.xavier_uniform_(table.weight)
-        return table
-
-    @staticmethod
-    def _check_data(dataset: Any, with_knowledge: bool, with_features: bool) -> None:
-        missing = {}
-        if with_knowledge and not dataset.knowledge.linked.any():
-            missing["kg"] = "knowledge graph with linked items (.kg and .link files)"
-        if with_features and not dataset.features:
-            missing["mm"] = "item features (an .npy file per modality)"
-        if missing:
-            raise ConfigError(
-                f"data set '{dataset.dataset_name}' has no {' and no '.join(missing.values())}: "
-                f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}"
-            )
 
     def pre_epoch(self, epoch: int) -> None:
         """Feed the last epoch's items back (Eq. (16)-(18)), then redraw the edges (Eq. (6))."""
