@@ -17,7 +17,7 @@ def rows(seed, n=5, d=3):
 
 def affine(layer, row):
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    return np.array([sum(w * x for w, x in zip(line, row)) for line in weight]) + bias
+    return np.array([sum(w * x for w, x in zip(line, row, strict=True)) for line in weight]) + bias
 
 
 def aggregated(layer, own, near):
@@ -28,7 +28,7 @@ def aggregated(layer, own, near):
         return [leaky(x, 0.01) for x in affine(layer.transform, [*own, *near])]
     sums = affine(layer.transform.sum_transform, own + near)
     products = affine(layer.transform.product_transform, own * near)
-    return [leaky(s, 0.01) + leaky(p, 0.01) for s, p in zip(sums, products)]
+    return [leaky(s, 0.01) + leaky(p, 0.01) for s, p in zip(sums, products, strict=True)]
 
 
 def test_the_two_terms_of_ngcf():

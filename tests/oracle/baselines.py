@@ -38,7 +38,7 @@ def user_intents(users, latent, intents):
     """KGIN, Section 3.2.1: each user's softmax mixture of the intents."""
     out = np.zeros((len(users), intents.shape[1]))
     for u, user in enumerate(users):
-        scores = [float(sum(a * b for a, b in zip(user, row))) for row in latent]
+        scores = [float(sum(a * b for a, b in zip(user, row, strict=True))) for row in latent]
         for p, weight in enumerate(softmax(scores)):
             out[u] += weight * intents[p]
     return out
@@ -50,7 +50,7 @@ def cosine_independence(logits):
     for a in range(len(logits)):
         for b in range(a + 1, len(logits)):
             lengths = np.sqrt(sum(logits[a] ** 2)) * np.sqrt(sum(logits[b] ** 2))
-            total += (sum(x * y for x, y in zip(logits[a], logits[b])) / lengths) ** 2
+            total += (sum(x * y for x, y in zip(logits[a], logits[b], strict=True)) / lengths) ** 2
     return total
 
 
@@ -86,7 +86,7 @@ def distance_correlation(first, second):
 def translation_loss(entities, relation_rows, relations, projections):
     """KGAT, Section 3.1: softplus of the true minus the corrupted squared distance, mean."""
     total = 0.0
-    for (head, tail, corrupted), r in zip(entities, relations):
+    for (head, tail, corrupted), r in zip(entities, relations, strict=True):
         target = projections[r] @ head + relation_rows[r]
         true = sum((target - projections[r] @ tail) ** 2)
         false = sum((target - projections[r] @ corrupted) ** 2)

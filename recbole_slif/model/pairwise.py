@@ -1,0 +1,37 @@
+"""What the pairwise models share: the three rows of a training triple and their ranking loss."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_slif.losses import bpr_loss
+from recbole_slif.model.base import GraphRecommender
+
+
+class TripleRows(NamedTuple):
+    """Rows `[batch, d]` of the users, their items and the sampled items."""
+
+    users: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+
+def triple_rows(
+    model: GraphRecommender, interaction: Any, users: Tensor, items: Tensor
+) -> TripleRows:
+    """Look a batch up in a user table `[n_users, d]` and an item table `[n_items or more, d]`."""
+    return TripleRows(
+        F.embedding(interaction[model.USER_ID], users),
+        F.embedding(interaction[model.ITEM_ID], items),
+        F.embedding(interaction[model.NEG_ITEM_ID], items),
+    )
+
+
+def ranking_loss(rows: TripleRows) -> Tensor:
+    """Rank each user's item before the sampled one by their dot products; a scalar."""
+    return bpr_loss(
+        (rows.users * rows.positives).sum(dim=1), (rows.users * rows.negatives).sum(dim=1)
+    )
