@@ -8,6 +8,7 @@ fed with the same data structure, so the figures are the same to the last digit.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -304,8 +305,9 @@ class BlockedFullSortEvaluator:
 
     def _blocks(self, n_users: int, show_progress: bool) -> Iterator[tuple[int, int]]:
         starts = range(0, n_users, self.block_users)
+        leave = not sys.stderr.isatty()
         with tqdm(
-            starts, desc="Evaluate", ncols=100, disable=not show_progress, leave=False
+            starts, desc="Evaluate   ", ncols=100, disable=not show_progress, leave=leave
         ) as bar:
             for start in bar:
                 self.should_stop()

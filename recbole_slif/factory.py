@@ -31,7 +31,7 @@ def build_model(config: Any, bundle: Any) -> Any:
 
 def fingerprint(bundle: Any) -> str:
     """Return the fingerprint of the split: equal for equal data and equal splits."""
-    return str(bundle.dataset.statistics()["fingerprint"])
+    return str(bundle.dataset.fingerprint())
 
 
 def identity(config: Any, bundle: Any) -> dict[str, Any]:

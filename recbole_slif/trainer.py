@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,9 @@ from recbole_slif import random_state
 from recbole_slif.errors import CheckpointError, ConfigError, SlifError
 from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, supports
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
+
+# RecBole builds a gradient scaler each epoch, used or not, under a name torch has given up.
+warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarning)
 
 _FUSED_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _SAVED = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "epochs_done")
@@ -55,7 +60,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the loader's batches."""
-        options: dict[str, Any] = {"ncols": 100, "leave": False, "disable": not self.show}
+        leave = not sys.stderr.isatty()
+        options: dict[str, Any] = {"ncols": 100, "leave": leave, "disable": not self.show}
         with tqdm(self.loader, total=len(self.loader), desc=self.title, **options) as bar:
             self._bar = bar
             for number, batch in enumerate(bar):
@@ -195,7 +201,8 @@ class PhaseTrainer(Trainer):
             self.logger.info(f"Loaded the best model of epoch {self.best_epoch}")
         if not supports(eval_data):
             return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
-        result = self.blocked.evaluate(self.model, eval_data, show_progress)
+        found = self.blocked.evaluate(self.model, eval_data, show_progress)
+        result = OrderedDict((name, float(value)) for name, value in found.items())
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 

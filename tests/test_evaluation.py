@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+from recbole.data import data_preparation
+from recbole.trainer import Trainer
+
+from recbole_slif.evaluation import (
+    BlockedFullSortEvaluator,
+    EvalLists,
+    SafeCollector,
+    exact_top_k,
+    supports,
+)
+from recbole_slif.trainer import SlifTrainer
+from tests.running import build
+
+RANKING = ["Recall", "NDCG", "Precision", "MRR", "Hit", "MAP"]
+
+
+class Tables(torch.nn.Module):
+    """Scores by two fixed tables; small whole numbers make many ties."""
+
+    def __init__(self, dataset, seed, ties, tables=True, full_sort=True):
+        super().__init__()
+        drawn = torch.Generator().manual_seed(seed)
+        shape = (dataset.user_num, 4), (dataset.item_num, 4)
+        if ties:
+            self.users, self.items = (
+                torch.randint(-1, 2, size, generator=drawn).float() for size in shape
+            )
+        else:
+            self.users, self.items = (torch.randn(size, generator=drawn) for size in shape)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.fields = dataset.uid_field, dataset.iid_field
+        self.full_sort = full_sort
+        self.device = torch.device("cpu")
+        if tables:
+            self.score_tables = lambda: (self.users, self.items)
+
+    def full_sort_predict(self, interaction):
+        if not self.full_sort:
+            raise NotImplementedError
+        return (self.users[interaction[self.fields[0]]] @ self.items.T).view(-1)
+
+    def predict(self, interaction):
+        user, item = (interaction[field] for field in self.fields)
+        return (self.users[user] * self.items[item]).sum(dim=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(autouse=True)
+def inside(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def loaders(folder, **changes):
+    config, _, bundle = build(folder, metric_decimal_place=12, **changes)
+    _, valid, test = data_preparation(config, bundle.dataset)
+    return config, bundle, valid, test
+
+
+def assert_same(ours, theirs):
+    assert list(ours) == list(theirs)
+    for name in theirs:
+        assert float(ours[name]) == float(theirs[name]), name
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize(("tables", "full_sort"), [(True, True), (False, True), (False, False)])
+def test_figures_are_recboles(folder, ties, tables, full_sort):
+    config, bundle, valid, test = loaders(folder, metrics=RANKING)
+    for seed in range(5):
+        model = Tables(bundle.dataset, seed, ties, tables, full_sort)
+        theirs = Trainer(config, model)
+        for loader in (valid, test):
+            wanted = theirs.evaluate(loader, load_best_model=False)
+            evaluator = BlockedFullSortEvaluator(config, block_users=7)
+            assert_same(evaluator.evaluate(model, loader), wanted)
+    assert len(set(wanted.values())) > 1
+
+
+def test_our_loaders_give_the_same_figures(folder):
+    config, bundle, _, _ = loaders(folder, metrics=RANKING)
+    model = Tables(bundle.dataset, 3, ties=True)
+    for ours in (bundle.valid_data, bundle.test_data):
+        wanted = Trainer(config, model).evaluate(ours, load_best_model=False)
+        assert_same(SlifTrainer(config, model).evaluate(ours, load_best_model=False), wanted)
+
+
+def test_gauc_ranks_whole_rows(folder):
+    config, bundle, valid, _ = loaders(
+        folder, metrics=["GAUC", "Recall"], valid_metric="GAUC"
+    )
+    model = Tables(bundle.dataset, 1, ties=True)
+    wanted = Trainer(config, model).evaluate(valid, load_best_model=False)
+    assert_same(BlockedFullSortEvaluator(config, block_users=7).evaluate(model, valid), wanted)
+
+
+def test_metrics_of_items_work(folder):
+    config, bundle, valid, _ = loaders(
+        folder, metrics=["ItemCoverage", "AveragePopularity", "GiniIndex", "Recall"]
+    )
+    model = Tables(bundle.dataset, 1, ties=False)
+    collector = SafeCollector(config)
+    collector.data_collect(bundle.train_data)
+    evaluator = BlockedFullSortEvaluator(config, collector, block_users=7)
+    first = evaluator.evaluate(model, valid)
+    assert first == evaluator.evaluate(model, valid)
+    lists = evaluator.lists(valid)
+    scores = model.users[lists.users] @ model.items.T
+    scores[:, 0] = -np.inf
+    for row in range(len(lists.users)):
+        seen = lists.history_items[lists.history_indptr[row] : lists.history_indptr[row + 1]]
+        scores[row, seen] = -np.inf
+    top = torch.topk(scores, 5, dim=1).indices
+    assert first["itemcoverage@5"] == pytest.approx(len(top.unique()) / bundle.dataset.item_num)
+
+
+def test_sampled_protocol_stays_recboles(folder):
+    config, _, bundle = build(folder, eval_args={"mode": "uni10"})
+    assert not supports(bundle.test_data)
+    model = Tables(bundle.dataset, 1, ties=False)
+    np.random.seed(0)
+    wanted = Trainer(config, model).evaluate(bundle.test_data, load_best_model=False)
+    assert set(wanted) == set(
+        SlifTrainer(config, model).evaluate(bundle.test_data, load_best_model=False)
+    )
+
+
+def test_users_means_are_the_figures(folder):
+    config, bundle, valid, _ = loaders(folder, metrics=RANKING)
+    model = Tables(bundle.dataset, 2, ties=False)
+    evaluator = BlockedFullSortEvaluator(config, block_users=7)
+    users = evaluator.per_user(model, valid)
+    np.testing.assert_array_equal(users["user"], valid.uid_list.numpy())
+    for name, value in evaluator.evaluate(model, valid).items():
+        assert users[name].shape == users["user"].shape
+        assert users[name].mean() == pytest.approx(float(value), abs=1e-11)
+
+
+def test_a_stop_reaches_the_evaluation(folder):
+    config, bundle, valid, _ = loaders(folder)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    evaluator = BlockedFullSortEvaluator(config, should_stop=stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate(Tables(bundle.dataset, 2, ties=False), valid)
+
+
+@pytest.mark.parametrize("width", [40, 640, 1000, 1037])
+@pytest.mark.parametrize("values", [3, 50, 10**6])
+def test_top_k_is_torchs_even_at_ties(width, values):
+    drawn = torch.Generator().manual_seed(width + values)
+    scores = torch.randint(0, values, (20, width), generator=drawn).float()
+    scores[torch.rand(scores.shape, generator=drawn) < 0.3] = -np.inf
+    scores[3, 2:] = -np.inf
+    for k in (1, 5, 7):
+        assert torch.equal(exact_top_k(scores, k), torch.topk(scores, k, dim=-1).indices)
+
+
+def test_flat_positions_by_loop():
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(9)[: rng.integers(0, 5)] for _ in range(6)]
+    indptr = np.cumsum([0, *map(len, rows)])
+    items = np.concatenate(rows)
+    lists = EvalLists(np.arange(6), indptr, items, indptr, items)
+    wanted = [(at - 2) * 9 + item for at in (2, 3, 4) for item in rows[at]]
+    assert lists.flat("history", 2, 5, 9, "cpu").tolist() == wanted
