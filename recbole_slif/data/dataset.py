@@ -15,12 +15,7 @@ from recbole.utils import FeatureType
 
 from recbole_slif.data.features import ModalityFeatures, choose_modalities, load_features
 from recbole_slif.data.linking import clean_links, join_items_and_entities
-from recbole_slif.data.locate import (
-    EMBEDDED,
-    assets_folder,
-    feature_files,
-    resolve_folder,
-)
+from recbole_slif.data.locate import feature_files, feature_folders, resolve_folder
 from recbole_slif.data.protocol import (
     RATIOS,
     benchmark_split,
@@ -252,11 +247,11 @@ class MultimodalKGDataset(CheckedReading):
     # ---- features ------------------------------------------------------------------------------
 
     def _load_features(self) -> None:
-        folder = Path(self.dataset_path)
-        places = [folder, *([assets_folder()] if self.dataset_name == EMBEDDED else [])]
-        found = feature_files(places, self.dataset_name, option(self.config, "feature_path", None))
+        name, folder = self.dataset_name, self.config["data_path"]
+        extra = option(self.config, "feature_path", None)
+        found = feature_files(feature_folders(folder, name), name, extra)
         wanted = option(self.config, "modalities", None)
-        chosen = choose_modalities(found, wanted, self.dataset_name, folder)
+        chosen = choose_modalities(found, wanted, name, Path(folder))
         missing = option(self.config, "missing", "mask")
         tokens = self.field2id_token[self.iid_field].astype(object)
         self.features = {}
@@ -297,6 +292,23 @@ class MultimodalKGDataset(CheckedReading):
         feats = [self._take(part) for part in index]
         self._note_split(feats)
         return [self.copy(feat) for feat in feats]
+
+    def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
+        # pandas hands out read-only arrays, which torch cannot wrap: copy them once.
+        plain = {
+            FeatureType.TOKEN: np.int64,
+            FeatureType.FLOAT: np.float32,
+        }
+        if any(self.field2type[name] not in plain for name in data) or option(
+            self.config, "numerical_features", []
+        ):
+            return super()._dataframe_to_interaction(data)
+        return Interaction(
+            {
+                name: torch.from_numpy(np.array(data[name], dtype=plain[self.field2type[name]]))
+                for name in data
+            }
+        )
 
     def _cut(self, count: int) -> Sequence[int]:
         return self._calcu_split_ids(count, RATIOS)

@@ -11,29 +11,40 @@ EMBEDDED = "ml-100k"
 _HELP = "docs/DATASETS.md says how to get or make them"
 
 
+def _candidates(data_path: str | Path, name: str) -> list[Path]:
+    base = Path(data_path)
+    return [path for path in (base / name, base) if path.is_dir() and path.name == name]
+
+
 def resolve_folder(data_path: str | Path, name: str) -> Path:
     """Return the folder that holds data set `name`.
 
     `data_path` is either the folder that contains `name/` or `name/` itself, as RecBole's config
-    rewrites it. `ml-100k` is embedded: without a folder of one's own, the files in the recbole
+    rewrites it. `ml-100k` is embedded: without interactions of one's own, the files in the recbole
     wheel are used.
 
     Raises:
         DataError: There is no such folder; the text lists the files it should hold.
     """
-    base = Path(data_path)
-    for folder in (base / name, base):
-        if folder.is_dir() and folder.name == name and any(folder.glob(f"{name}.*")):
+    for folder in _candidates(data_path, name):
+        if interaction_files(folder, name) or (name != EMBEDDED and any(folder.iterdir())):
             return folder
     if name == EMBEDDED:
         return embedded_folder()
     # RecBole's config appends the name to data_path; what the user typed is above it.
+    base = Path(data_path)
     shown = base if base.name == name else base / name
     raise DataError(
         f"data set '{name}': no files in {shown}; it needs {name}.inter, or {name}.train.inter "
         f"and {name}.test.inter, and for knowledge graph models {name}.kg and {name}.link; "
         f"set data_path or add them ({_HELP})"
     )
+
+
+def feature_folders(data_path: str | Path, name: str) -> list[Path]:
+    """Return the folders searched for features: the data set's own, then what we ship."""
+    own = _candidates(data_path, name)
+    return [*own, assets_folder()] if name == EMBEDDED else own
 
 
 def embedded_folder() -> Path:
