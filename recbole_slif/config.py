@@ -87,9 +87,10 @@ def dataset_folder(data_path: str, dataset: str) -> Path:
 class SlifConfig(Config):
     """Settings of one run, usable wherever RecBole expects its `Config`.
 
-    Later layers win: RecBole's defaults, `overall.yaml`, `data.yaml`, `dataset/NAME.yaml`,
-    `model/NAME.yaml`, `tuned/DATASET/MODEL.yaml` (if `use_tuned`), configuration files, overrides,
-    command line. `eval_args`, `train_neg_sample_args` and `load_col` are merged key by key.
+    Later layers win: RecBole's defaults, the general files (`overall.yaml`, `data.yaml`,
+    `runtime.yaml`, no key in two of them), `dataset/NAME.yaml`, `model/NAME.yaml`,
+    `tuned/DATASET/MODEL.yaml` (if `use_tuned`), configuration files, overrides, command line.
+    `eval_args`, `train_neg_sample_args` and `load_col` are merged key by key.
 
     A class that is not ours or RecBole's declares its own keys with a class attribute
     `config_defaults` (a dictionary); a subclass of one of our models inherits that model's keys.
@@ -268,10 +269,10 @@ class SlifConfig(Config):
 
 
 def _property_files(dataset: str) -> list[Path]:
-    """Return our files below the model's: overall, data, the data set's."""
+    """Return our files below the model's: overall, the other general ones, the data set's."""
     base = properties_dir()
-    files = (base / "overall.yaml", base / "data.yaml", base / "dataset" / f"{dataset}.yaml")
-    return [path for path in files if path.is_file()]
+    general = sorted(base.glob("*.yaml"), key=lambda path: (path.stem != "overall", path.stem))
+    return [path for path in (*general, base / "dataset" / f"{dataset}.yaml") if path.is_file()]
 
 
 def _model_files(model_class: type) -> list[Path]:

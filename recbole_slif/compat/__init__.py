@@ -149,9 +149,17 @@ def apply() -> None:
         return
     sys.meta_path.insert(0, _finder)
     for fix in FIXES:
-        if fix.needed():
+        if _is_needed(fix):
             for module in fix.modules:
                 _finder.watch(module, fix.around)
+
+
+def _is_needed(fix: Fix) -> bool:
+    """Ask a fix about this environment; a library that is missing is the doctor's business."""
+    try:
+        return fix.needed()
+    except ModuleNotFoundError:
+        return False
 
 
 def report() -> list[dict[str, str]]:
