@@ -1,0 +1,1 @@
+"""Tools that make data set files: `python -m dataset_tools <command>`."""
