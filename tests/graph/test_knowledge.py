@@ -84,6 +84,13 @@ def test_pairs_are_the_distinct_head_relation_pairs_grouped_by_relation(seed):
         assert expected[pair] == (sorted_relations[edge], edges.heads[edge].item())
 
 
+def test_neighbouring_relations_of_one_head_stay_two_pairs():
+    edges = build((np.array([3, 3, 3]), np.array([1, 2, 2]), np.array([4, 5, 6])))
+    assert edges.n_pairs == 2
+    assert edges.pair_offsets.tolist() == [0, 1, 3]
+    assert edges.pairs_per_relation == (0, 1, 1, 0, 0, 0)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_other_orders_list_the_same_edges(seed):
     edges = build(random_triples(seed))

@@ -160,6 +160,14 @@ def test_softmax_sums_to_one_and_survives_huge_logits(kernels):
     assert not has_edges[LONELY]
 
 
+def test_softmax_does_not_see_a_shift(kernels):
+    edges = make_edges(make_triples())
+    logits = torch.randn(30, dtype=torch.float64)
+    expected = softmax_over_heads(logits, edges)
+    for shift in (-1e5, 1e5):
+        torch.testing.assert_close(softmax_over_heads(logits + shift, edges), expected)
+
+
 def test_fixed_attention_gives_the_same_rows_by_every_path():
     edges, (layer, x) = make_edges(make_triples()), make_layer()
     frozen = layer.attention(x, edges).detach()
