@@ -66,6 +66,16 @@ def test_among_equals_the_lowest_ids_win(n, k, block_rows):
     assert_equals_oracle(got, oracle.top_k(x.tolist(), k), k)
 
 
+def test_equals_inside_one_group_of_columns_are_seen():
+    # 1,000 columns and 2 neighbours make groups of the columns that agree modulo 91.
+    twins = torch.tensor([905, 541, 723, 86, 814])
+    assert (twins % 91).unique().numel() == 1
+    x = torch.zeros(1000, 2, dtype=torch.float64)
+    x[:, 1] = 1.0
+    x[[0, *twins.tolist()]] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    assert top_k_cosine(x, 2)[0][0].tolist() == [86, 541]
+
+
 def test_a_row_that_is_not_finite_is_treated_as_absent():
     x = features(6, 3)
     x[2, 1] = float("nan")
@@ -116,8 +126,8 @@ def test_graph_equals_the_loop(weight, symmetric, include_self):
 
 def test_graph_without_normalisation_holds_the_similarities():
     x = features(12, 3)
-    got = knn_graph(x, 2, normalise=False).toarray()
-    for i, row in enumerate(oracle.top_k(x[1:].tolist(), 2)):
+    got = knn_graph(x, 9, normalise=False).toarray()
+    for i, row in enumerate(oracle.top_k(x[1:].tolist(), 9)):
         for similarity, j in row:
             assert got[i + 1, j + 1] == pytest.approx(max(similarity, 0.0), abs=1e-10)
     assert (got >= 0).all()

@@ -106,6 +106,8 @@ def test_duplicates_are_summed_and_the_source_is_left_alone():
     source = sp.csr_array((np.array([1.0, 2.0]), np.array([1, 0]), np.array([0, 2])), shape=(1, 2))
     SparseOperator.from_scipy(source)
     assert source.indices.tolist() == [1, 0]
+    twice = sp.csr_array((np.array([1.0, 2.0]), np.array([1, 1]), np.array([0, 2])), shape=(1, 2))
+    assert SparseOperator.from_scipy(twice).nnz == 1
 
 
 def test_operator_owns_its_values():
