@@ -101,10 +101,12 @@ def _csr(lists: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
 
 def eval_lists(loader: Any) -> EvalLists:
     """Read the evaluated users and their items from a full-sort loader, ours or RecBole's."""
-    if hasattr(loader, "positive_csr"):
-        users, indptr, items = (np.asarray(part, dtype=np.int64) for part in loader.positive_csr())
-        history = tuple(np.asarray(part, dtype=np.int64) for part in loader.history_csr())
-        return EvalLists(users, indptr, items, history[0], history[1])
+    if hasattr(loader, "pairs"):
+        users, indptr, items = loader.pairs.positives(loader.phase)
+        rows, masked = loader.pairs.before(loader.phase).slice_rows(users)
+        counts = np.bincount(rows, minlength=len(users))
+        history_indptr = np.concatenate(([0], np.cumsum(counts)))
+        return EvalLists(users, indptr, items, history_indptr, masked)
     users = loader.uid_list.numpy()
     positive = _csr(loader.uid2positive_item[users])
     history = _csr(loader.uid2history_item[users])

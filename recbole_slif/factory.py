@@ -15,6 +15,13 @@ from recbole_slif.data.loaders import prepare_data
 _EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
 
 
+def accepted_keys(
+    model: str | type, dataset: str, overrides: Mapping[str, Any] | None = None
+) -> frozenset[str]:
+    """Return the configuration keys that a model takes."""
+    return frozenset(SlifConfig(model, dataset, overrides=dict(overrides or {}))._known)
+
+
 def load_data(config: Any) -> Any:
     """Read, split and load the data; the split depends on `split_seed` (else `seed`) alone."""
     split_seed = config["split_seed"]
@@ -29,11 +36,6 @@ def build_model(config: Any, bundle: Any) -> Any:
     return built.to(config["device"])
 
 
-def fingerprint(bundle: Any) -> str:
-    """Return the fingerprint of the split: equal for equal data and equal splits."""
-    return str(bundle.dataset.fingerprint())
-
-
 def identity(config: Any, bundle: Any) -> dict[str, Any]:
     """Return what a checkpoint must share with the settings it is loaded into."""
     dataset = bundle.dataset
@@ -43,7 +45,7 @@ def identity(config: Any, bundle: Any) -> dict[str, Any]:
         "embedding_size": config["embedding_size"],
         "users": int(dataset.user_num),
         "items": int(dataset.item_num),
-        "data": fingerprint(bundle),
+        "data": bundle.fingerprint,
     }
 
 
@@ -68,8 +70,10 @@ def rebuild_config(header: Mapping[str, Any], overrides: Mapping[str, Any] | Non
     Raises:
         ConfigError: the model is not known any more, or the data set folder is not there.
     """
-    probe = SlifConfig(header["model"], header["dataset"], overrides=dict(overrides or {}))
-    settings = {key: value for key, value in header["config"].items() if key in probe._known}
+    places = {"data_path": header["config"].get("data_path"), **(overrides or {})}
+    places = {key: value for key, value in places.items() if key == "data_path" and value}
+    known = accepted_keys(header["model"], header["dataset"], places)
+    settings = {key: value for key, value in header["config"].items() if key in known}
     settings["use_tuned"] = False
     return SlifConfig(
         header["model"], header["dataset"], overrides={**settings, **(overrides or {})}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -108,8 +109,8 @@ class _Run:
     def _open_record(self) -> None:
         self.record = RunRecord(self.config, self.trainer.run_id, self.command)
         self.record.update(
-            statistics=self.bundle.dataset.statistics(),
-            fingerprint=factory.fingerprint(self.bundle),
+            statistics=self.bundle.statistics,
+            fingerprint=self.bundle.fingerprint,
             parameters=sum(part.numel() for part in self.trainer.model.parameters()),
         )
         self.result.record = self.record.write()
@@ -273,7 +274,7 @@ def run_many(
         models: names or classes, see `run`.
         dataset: name of a data set folder below `data_path`.
         config_files: YAML files for all runs; keys a model does not have are an error.
-        overrides: settings for all runs.
+        overrides: settings for all runs; a key that only some of the models have is theirs.
         seeds: training seeds, or how many of them from the configured one on; None takes that.
         argv: `--key=value` words for all runs.
         command: how the comparison was started, for the records.
@@ -287,20 +288,53 @@ def run_many(
         ConfigError: a model name, key or value is not usable; found before the first run starts.
         TrainingStoppedError: Ctrl-C or SIGTERM.
     """
-    plans = [(model, SlifConfig(model, dataset, config_files, overrides, argv)) for model in models]
-    words = [
-        f"--{key}={text}"
-        for key, text in read_options(list(argv or ())).items()
-        if key not in ("seed", "split_seed")
-    ]
+    plans = _plans(models, dataset, config_files, overrides or {}, read_options(list(argv or ())))
     results = []
-    for model, base in plans:
+    for build in plans:
+        base = build({})
         split_seed = base["seed"] if base["split_seed"] is None else base["split_seed"]
         for seed in _seeds(seeds, base["seed"]):
-            settings = {**(overrides or {}), "seed": seed, "split_seed": split_seed}
-            config = SlifConfig(model, dataset, config_files, settings, words)
+            config = build({"seed": str(seed), "split_seed": str(split_seed)})
             results.append(_guarded(config, verbose, command, debug))
     return results
+
+
+def _plans(
+    models: Sequence[str | type],
+    dataset: str,
+    files: Sequence[str] | None,
+    overrides: Mapping[str, Any],
+    words: Mapping[str, str],
+) -> list[Callable[[Mapping[str, str]], SlifConfig]]:
+    """Return for each model a function from further options to its configuration.
+
+    A key that only another model knows is left out; one that nobody knows is left for `SlifConfig`
+    to refuse.
+    """
+    places = {key: value for key, value in {**overrides, **words}.items() if key == "data_path"}
+    known = [factory.accepted_keys(model, dataset, places) for model in models]
+    shared = frozenset().union(*known)
+    plans = []
+    for model, keys in zip(models, known, strict=True):
+        foreign = shared - keys
+        mine = {key: value for key, value in overrides.items() if key not in foreign}
+        line = {key: text for key, text in words.items() if key not in foreign}
+        plans.append(partial(_planned, model, dataset, files, mine, line))
+    for build in plans:
+        build({})
+    return plans
+
+
+def _planned(
+    model: str | type,
+    dataset: str,
+    files: Sequence[str] | None,
+    overrides: Mapping[str, Any],
+    words: Mapping[str, str],
+    more: Mapping[str, str],
+) -> SlifConfig:
+    line = [f"--{key}={text}" for key, text in {**words, **more}.items()]
+    return SlifConfig(model, dataset, files, overrides, line)
 
 
 def _seeds(asked: Sequence[int] | int | None, base: int) -> list[int]:

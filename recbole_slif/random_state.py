@@ -51,10 +51,16 @@ def _own_generators(loader: Any) -> Iterator[tuple[str, torch.Generator]]:
 
 
 def capture_loader(loader: Any) -> Any:
-    """Return the state of a training loader: its own answer, or its torch generators."""
+    """Return the state of a training loader: its own answer, or the generators found in it."""
     if hasattr(loader, "get_state"):
         return loader.get_state()
-    return {name: generator.get_state() for name, generator in _own_generators(loader)}
+    state: dict[str, Any] = {
+        name: generator.get_state() for name, generator in _own_generators(loader)
+    }
+    drawing = getattr(getattr(loader, "_sampler", None), "rng", None)
+    if isinstance(drawing, np.random.Generator):
+        state["negatives"] = drawing.bit_generator.state
+    return state
 
 
 def restore_loader(loader: Any, state: Any) -> None:
@@ -65,3 +71,5 @@ def restore_loader(loader: Any, state: Any) -> None:
     for name, generator in _own_generators(loader):
         if name in state:
             generator.set_state(state[name].cpu())
+    if "negatives" in state:
+        loader._sampler.rng.bit_generator.state = state["negatives"]

@@ -64,7 +64,8 @@ def recommend(
     _, model, bundle = load_model(checkpoint, overrides)
     dataset = bundle.dataset
     ids = _user_ids(dataset, users)
-    history = _history(bundle, exclude)
+    table = bundle.pairs.table(*exclude)
+    history = table.indptr, table.values
     titles = item_titles(dataset)
     scorer = BlockScorer(model, dataset)
     found: list[Recommendation] = []
@@ -95,19 +96,6 @@ def _top(
     scores[torch.from_numpy(rows), torch.from_numpy(seen)] = -np.inf
     top = exact_top_k(scores, min(k, scores.shape[1]))
     return top.cpu().numpy(), torch.gather(scores, 1, top).cpu().numpy()
-
-
-def _history(bundle: Any, exclude: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """CSR over all users of the items in the excluded splits."""
-    dataset = bundle.dataset
-    pairs = [np.zeros((2, 0), dtype=np.int64)]
-    for name in exclude:
-        split = getattr(bundle, f"{name}_data")._dataset.inter_feat
-        pairs.append(np.stack([split[dataset.uid_field].numpy(), split[dataset.iid_field].numpy()]))
-    users, items = np.concatenate(pairs, axis=1)
-    order = np.argsort(users, kind="stable")
-    counts = np.bincount(users, minlength=dataset.user_num)
-    return np.concatenate(([0], np.cumsum(counts))), items[order]
 
 
 def _user_ids(dataset: Any, tokens: Sequence[str] | None) -> np.ndarray:

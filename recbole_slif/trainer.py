@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, strftime
 from typing import Any
@@ -21,10 +20,10 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import KGDataLoaderState, get_trainer
 from torch import Tensor
-from tqdm import tqdm
 
 from recbole_slif import checkpoint as files
 from recbole_slif import random_state
+from recbole_slif.batches import Batches
 from recbole_slif.errors import CheckpointError, ConfigError, SlifError
 from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, supports
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
@@ -34,47 +33,6 @@ warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarni
 
 _FUSED_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _SAVED = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "epochs_done")
-
-
-class Batches:
-    """The batches of one phase: counted, shown by a bar, stopped by the guard between two.
-
-    Everything else (length, `shuffle`, `set_mode` ...) is the loader's own.
-    """
-
-    def __init__(self, loader: Any, guard: InterruptGuard, title: str, show: bool) -> None:
-        self.loader = loader
-        self.guard = guard
-        self.title = title
-        self.show = show
-        self.number = -1
-        self._bar: tqdm | None = None
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self.loader)
-
-    def __getattr__(self, name: str) -> Any:
-        """Hand everything else to the loader."""
-        return getattr(self.loader, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the loader's batches."""
-        leave = not sys.stderr.isatty()
-        options: dict[str, Any] = {"ncols": 100, "leave": leave, "disable": not self.show}
-        with tqdm(self.loader, total=len(self.loader), desc=self.title, **options) as bar:
-            self._bar = bar
-            for number, batch in enumerate(bar):
-                self.number = number
-                self.guard.check()
-                yield batch
-        self._bar = None
-
-    def tell(self, losses: tuple[Tensor, ...]) -> None:
-        """Show a batch's loss in the bar."""
-        if self.show and self._bar is not None:
-            total = sum(part.item() for part in losses)
-            self._bar.set_postfix_str(f"loss {total:.4f}", refresh=False)
 
 
 class PhaseTrainer(Trainer):

@@ -11,7 +11,10 @@ from tests.toy import write_toy
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Write the toy data set below `folder` once and return settings of a run of seconds."""
+    """Write the toy data below `folder` once; return settings of a run of seconds.
+
+    A change to `...` leaves the key out.
+    """
     data = folder / "data"
     if not data.exists():
         write_toy(data, n_users=20, n_items=18)
@@ -27,7 +30,8 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "show_progress": False,
         "use_tuned": False,
     }
-    return {**chosen, **changes}
+    chosen.update(changes)
+    return {key: value for key, value in chosen.items() if value is not ...}
 
 
 def build(folder: Path, model: Any = "BPR", **changes: Any) -> tuple[Any, Any, Any]:
