@@ -19,17 +19,20 @@ def open_matrix(path: Path) -> np.ndarray:
     Raises:
         DataError: Not a readable `.npy` file, not 2-D, or not of a floating type.
     """
+    head = b""
     try:
+        with path.open("rb") as file:
+            head = file.read(256)
+        if head.startswith(b"PK"):
+            raise DataError(f"{path}: an archive, not one .npy array; save it with np.save")
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        if _is_object_array(path):
+        if head.startswith(b"\x93NUMPY") and b"'|O" in head:
             raise DataError(
                 f"{path}: holds Python objects, which are never unpickled; save the matrix with "
                 "np.save as float16, float32 or float64"
             ) from error
         raise DataError(f"{path}: not a complete .npy file; write it again with np.save") from error
-    if not isinstance(matrix, np.ndarray):
-        raise DataError(f"{path}: an archive, not one .npy array; save the matrix with np.save")
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise DataError(f"{path}: shape {matrix.shape}; a feature file must be [rows, dim]")
     if matrix.dtype not in (np.float16, np.float32, np.float64):
@@ -37,14 +40,6 @@ def open_matrix(path: Path) -> np.ndarray:
             f"{path}: dtype {matrix.dtype}; save the matrix as float16, float32 or float64"
         )
     return matrix
-
-
-def _is_object_array(path: Path) -> bool:
-    try:
-        head = path.open("rb").read(256)
-    except OSError:
-        return False
-    return head.startswith(b"\x93NUMPY") and b"'|O" in head
 
 
 def read_ids(path: Path, n_rows: int) -> np.ndarray:
