@@ -1,0 +1,163 @@
+"""Splits: sizes, reproducibility, benchmark rules, and no pair in two parts."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.dataset import Dataset
+
+from recbole_slif.data.dataset import MultimodalKGDataset
+from recbole_slif.data.protocol import benchmark_split, ratio_split
+from recbole_slif.errors import ConfigError, DataError
+from tests.toy import edit_lines, write_table
+
+
+def split(make_config, **overrides):
+    dataset = MultimodalKGDataset(make_config(**overrides))
+    return dataset, dataset.build()
+
+
+def tokens(part):
+    users = part.id2token("user_id", part.inter_feat["user_id"].numpy())
+    items = part.id2token("item_id", part.inter_feat["item_id"].numpy())
+    return set(zip(users.tolist(), items.tolist(), strict=True))
+
+
+def file_pairs(path):
+    return {tuple(line.split("\t")) for line in path.read_text().splitlines()[1:]}
+
+
+@pytest.mark.parametrize("benchmark", [False, True])
+def test_parts_are_disjoint_and_complete(make_dataset, make_config, benchmark):
+    make_dataset(benchmark=benchmark)
+    dataset, parts = split(make_config)
+    train, valid, test = map(tokens, parts)
+    assert not train & valid and not train & test and not valid & test
+    assert len(train | valid | test) == 85 and train and valid and test
+    assert dataset.protocol == ("benchmark" if benchmark else "ratio_811")
+
+
+def test_ratio_rounds_as_recbole(make_dataset, make_config):
+    make_dataset()
+    dataset, parts = split(make_config)
+    whole = np.bincount(dataset.inter_feat["user_id"].numpy())
+    for user in range(1, dataset.user_num):
+        first, second = Dataset._calcu_split_ids(dataset, int(whole[user]), [0.8, 0.1, 0.1])
+        sizes = [int((part.inter_feat["user_id"] == user).sum()) for part in parts]
+        assert sizes == [first, second - first, whole[user] - second]
+
+
+def test_one_interaction_stays_in_train(make_dataset, make_config):
+    folder = make_dataset()
+    edit_lines(folder / "toy.inter", lambda lines: [*lines, "hermit\ti0"])
+    _, (train, _, _) = split(make_config)
+    assert ("hermit", "i0") in tokens(train)
+
+
+def test_split_depends_on_its_seed_alone(make_dataset, make_config):
+    make_dataset()
+    prints = []
+    for seed, split_seed, noise in [(1, 5, 0), (2, 5, 1), (1, None, 0), (1, None, 9), (3, 1, 0)]:
+        torch.manual_seed(noise)
+        np.random.seed(noise)
+        dataset, _ = split(make_config, seed=seed, split_seed=split_seed)
+        prints.append(dataset.fingerprint())
+    assert prints[0] == prints[1] and prints[2] == prints[3] == prints[4]
+    assert prints[0] != prints[2]
+
+
+def test_each_part_is_drawn_uniformly():
+    users = np.repeat(np.arange(2000), 10)
+    train, valid, test = ratio_split(users, 3, lambda n: [n - 2, n - 1])
+    assert list(map(len, (train, valid, test))) == [16000, 2000, 2000]
+    for part in (valid, test):
+        counts = np.bincount(part % 10, minlength=10)
+        assert ((counts - 200) ** 2 / 200).sum() < 27.9  # chi-square, 9 degrees, p = 0.001
+
+
+def test_benchmark_takes_validation_from_train_only(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    _, (train, valid, test) = split(make_config)
+    assert tokens(test) == file_pairs(folder / "toy.test.inter")
+    assert tokens(train) | tokens(valid) == file_pairs(folder / "toy.train.inter")
+
+
+def test_benchmark_share_of_each_user():
+    users = np.repeat(np.arange(5), [1, 4, 5, 19, 40])
+    phases = np.zeros(len(users), dtype=int)
+    _, valid, _ = benchmark_split(users, phases, 0, 0.1, 5)
+    assert np.bincount(users[valid], minlength=5).tolist() == [0, 0, 1, 1, 4]
+    train, none, _ = benchmark_split(users, phases, 0, 0.0, 5)
+    assert len(none) == 0 and len(train) == len(users)
+
+
+def test_benchmark_keeps_a_given_validation_file(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    lines = (folder / "toy.train.inter").read_text().splitlines()
+    (folder / "toy.train.inter").write_text("\n".join(lines[:-6]) + "\n")
+    (folder / "toy.valid.inter").write_text("\n".join([lines[0], *lines[-6:]]) + "\n")
+    _, (train, valid, _) = split(make_config)
+    assert tokens(valid) == file_pairs(folder / "toy.valid.inter")
+    assert tokens(train) == file_pairs(folder / "toy.train.inter")
+
+
+def test_test_pairs_already_in_train_are_dropped(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    lines = (folder / "toy.train.inter").read_text().splitlines()
+    edit_lines(folder / "toy.test.inter", lambda own: [*own, *lines[1:4]])
+    dataset, (train, valid, test) = split(make_config)
+    assert not tokens(test) & (tokens(train) | tokens(valid)) and len(test) == 12
+    assert dataset.notes["valid or test interactions already in an earlier part, dropped"] == 3
+
+
+def test_unseen_test_users_and_items_get_ids(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    edit_lines(folder / "toy.test.inter", lambda lines: [*lines, "late\tfresh"])
+    dataset, (_, _, test) = split(make_config)
+    assert ("late", "fresh") in tokens(test)
+    assert dataset.user_num == 14 and dataset.item_num == 17
+
+
+def test_public_files_can_be_pooled_for_ratio_811(make_dataset, make_config):
+    make_dataset(benchmark=True)
+    _, pooled = split(make_config, protocol="ratio_811")
+    assert [len(part) for part in pooled] == [61, 12, 12]
+
+
+def test_recbole_splits_on_demand(make_dataset, make_config):
+    make_dataset()
+    asked = {"split": {"LS": "valid_and_test"}}
+    dataset, parts = split(make_config, eval_args=asked)
+    assert dataset.protocol == "eval_args"
+    assert [len(part) for part in parts] == [61, 12, 12]
+    again, _ = split(make_config, eval_args=asked)
+    assert again.fingerprint() == dataset.fingerprint()
+
+
+def test_contradicting_keys_are_refused(make_dataset, make_config):
+    make_dataset()
+    with pytest.raises(ConfigError, match="eval_args"):
+        split(make_config, protocol="ratio_811", eval_args={"split": {"RS": [0.7, 0.1, 0.2]}})
+    with pytest.raises(ConfigError, match="benchmark_filename"):
+        split(make_config, protocol="ratio_811", benchmark_filename=["train", "test"])
+    with pytest.raises(DataError, match=r"toy\.train\.inter"):
+        split(make_config, protocol="benchmark")
+
+
+def test_benchmark_filename_names_the_parts(make_dataset, make_config):
+    folder = make_dataset()
+    header = ["user_id:token", "item_id:token"]
+    write_table(folder / "toy.part1.inter", header, [("u0", "i0"), ("u0", "i1"), ("u1", "i0")])
+    write_table(folder / "toy.part2.inter", header, [("u1", "i1")])
+    _, parts = split(make_config, benchmark_filename=["part1", "part2"], modalities=[])
+    assert [len(part) for part in parts] == [3, 0, 1]
+    with pytest.raises(DataError, match="part9"):
+        split(make_config, benchmark_filename=["part1", "part9"])
+
+
+def test_fingerprint_tells_splits_apart(make_dataset, make_config):
+    make_dataset()
+    dataset, _ = split(make_config)
+    other, _ = split(make_config, split_seed=99)
+    assert dataset.fingerprint() != other.fingerprint()
+    with pytest.raises(DataError, match="build"):
+        MultimodalKGDataset(make_config()).fingerprint()
