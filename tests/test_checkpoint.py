@@ -1,0 +1,192 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from recbole.trainer import Trainer
+
+from recbole_slif import checkpoint, factory
+from recbole_slif.checkpoint import Checkpoint
+from recbole_slif.errors import CheckpointError
+from recbole_slif.trainer import trainer_class
+from tests.running import build
+
+
+def same(left, right):
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    if isinstance(left, np.ndarray):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    if sp.issparse(left):
+        return left.format == right.format and (left != right).nnz == 0
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return type(left) is type(right) and all(map(same, left, right))
+    return type(left) is type(right) and (left == right or left != left)
+
+
+TREE = {
+    "numbers": [1, 2.5, True, None, "text", float("-inf"), 2**100, float("nan")],
+    "tuple": (1, (2, [3])),
+    7: {"int key": torch.arange(3), (1, "a"): 0},
+    "half": torch.ones(2, 2, dtype=torch.float16),
+    "empty": {},
+    "array": np.arange(6, dtype=np.uint32).reshape(2, 3),
+    "sparse": sp.csr_matrix(np.array([[0.0, 2.0], [0.0, 0.0]])),
+    "generator": np.random.default_rng(3).bit_generator.state,
+    "$tensor": "a key that looks like a mark",
+}
+
+
+def test_any_tree_survives_the_file(tmp_path):
+    path = tmp_path / "deep" / "x.pt"
+    checkpoint.save(path, Checkpoint({"epoch": 3}, TREE))
+    loaded = checkpoint.load(path)
+    assert loaded.header["epoch"] == 3
+    assert same(loaded.state, TREE)
+    assert [entry.name for entry in path.parent.iterdir()] == ["x.pt"]
+
+
+@pytest.mark.parametrize("value", [object(), np.array([object()]), {"deep": [lambda: 0]}])
+def test_what_a_checkpoint_cannot_keep_is_named(tmp_path, value):
+    with pytest.raises(CheckpointError, match=r"cannot keep"):
+        checkpoint.save(tmp_path / "x.pt", Checkpoint({}, {"thing": value}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.pt"
+    checkpoint.save(path, Checkpoint({"epoch": 1}))
+
+    def torn(payload, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint.save(path, Checkpoint({"epoch": 2}))
+    assert checkpoint.load(path).header["epoch"] == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.9, 0.999])
+def test_torn_files_are_refused(tmp_path, share):
+    path = tmp_path / "x.pt"
+    checkpoint.save(path, Checkpoint({}, {"weights": torch.randn(50, 50)}))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"empty|torn|not a checkpoint"):
+        checkpoint.load(path)
+
+
+class Bomb:
+    """Writes a file when unpickled."""
+
+    def __reduce__(self):
+        return exec, ("open('bomb', 'w').close()",)
+
+
+def test_hostile_and_foreign_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"header": Bomb(), "tensors": {}}, "a.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "c.pt").write_text("not a checkpoint")
+    torch.save({"weights": torch.zeros(2)}, "d.pt")
+    torch.save({"header": json.dumps({"format": "other"}), "tensors": {}}, "e.pt")
+    torch.save({"header": "[]", "tensors": {}}, "f.pt")
+    torch.save({"header": "{", "tensors": {}}, "g.pt")
+    for name in "abcdefg":
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load(f"{name}.pt")
+        assert f"{name}.pt" in str(caught.value)
+    assert not (tmp_path / "bomb").exists()
+
+
+def test_other_versions_are_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    header = {"format": checkpoint.FORMAT, "schema": 99, "state": {"$items": []}}
+    torch.save({"header": json.dumps(header), "tensors": {}}, path)
+    with pytest.raises(CheckpointError, match="version 99"):
+        checkpoint.load(path)
+
+
+def test_missing_tensor_is_damage(tmp_path):
+    path = tmp_path / "x.pt"
+    tree = {"$items": [["weights", {"$tensor": "tree/weights"}]]}
+    header = {"format": checkpoint.FORMAT, "schema": checkpoint.SCHEMA, "state": tree}
+    torch.save({"header": json.dumps(header), "tensors": {}}, path)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(path)
+
+
+def test_all_differences_are_named_at_once():
+    with pytest.raises(
+        CheckpointError, match=r"model \(checkpoint A, here B\), users \(.*7, here 8"
+    ):
+        checkpoint.require_fit("x", {"model": "A", "users": 7}, {"model": "B", "users": 8})
+    checkpoint.require_fit("x", {"model": "A", "more": 1}, {"model": "A"})
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def train(model, **changes):
+        config, built, bundle = build(tmp_path, model, **changes)
+        trainer = trainer_class(config, built)(config, built)
+        trainer.header = {
+            "identity": factory.identity(config, bundle),
+            "config": factory.saved_settings(config),
+        }
+        trainer.fit(bundle.train_data, bundle.valid_data)
+        trainer.evaluate(bundle.test_data)
+        return trainer, bundle
+
+    return train
+
+
+@pytest.mark.parametrize("model", ["BPR", "LightGCN", "SLIFMR", "KGAT", "Pop"])
+def test_loaded_model_scores_to_the_bit(trained, model):
+    size = {"embedding_size": ...} if model == "Pop" else {}
+    trainer, bundle = trained(model, epochs=3, **size)
+    trainer.model.eval()
+    wanted = trainer.blocked.per_user(trainer.model, bundle.test_data)
+    users = trainer.blocked.lists(bundle.test_data).users
+    config, loaded, again = checkpoint.load_model(trainer.run_folder)
+    assert config["model"] == model
+    assert again.fingerprint == bundle.fingerprint
+    assert same(trainer.blocked.per_user(loaded, again.test_data), wanted)
+    rows = bundle.dataset.join(
+        type(bundle.test_data.user_df)({bundle.dataset.uid_field: torch.from_numpy(users)})
+    )
+    with torch.no_grad():
+        assert torch.equal(loaded.full_sort_predict(rows), trainer.model.full_sort_predict(rows))
+
+
+def test_load_model_refuses_other_data(trained, tmp_path):
+    trainer, _ = trained("BPR", epochs=1)
+    with pytest.raises(CheckpointError, match=r"does not fit: data \("):
+        checkpoint.load_model(trainer.run_folder, {"split_seed": 77})
+    with pytest.raises(CheckpointError, match=r"holds no best.pt or last.pt"):
+        checkpoint.load_model(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        checkpoint.load_model(tmp_path / "nowhere.pt")
+
+
+def test_recboles_checkpoint_needs_trust(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, model, _ = build(tmp_path)
+    theirs = Trainer(config, model)
+    theirs.best_valid_score = 0.25
+    theirs._save_checkpoint(4, verbose=False)
+    with pytest.raises(CheckpointError, match="import_recbole_checkpoint"):
+        checkpoint.load(theirs.saved_model_file)
+    _, fresh, _ = build(tmp_path, seed=1)
+    with pytest.raises(CheckpointError, match="trust_pickle=True"):
+        checkpoint.import_recbole_checkpoint(theirs.saved_model_file, fresh)
+    found = checkpoint.import_recbole_checkpoint(theirs.saved_model_file, fresh, trust_pickle=True)
+    assert found == {"epoch": 4, "best_valid_score": 0.25, "cur_step": 0}
+    assert same(dict(fresh.state_dict()), dict(model.state_dict()))
