@@ -58,8 +58,8 @@ def test_agrees_with_recbole(tmp_path, kind, reverse):
     )
     batch, triples = peers.pair_batch(dataset), peers.triple_batch(dataset)
     assert peers.score_gap(model, peer, dataset) < 1e-5, "with the attention before the first epoch"
-    assert max(peers.loss_gaps(model, peer, table, batch)) < 1e-5
-    assert max(peers.loss_gaps(model, peer, table, triples, "calculate_kg_loss")) < 1e-5
+    assert max(peers.loss_gaps(model, peer, table, batch)) < 1e-6
+    assert max(peers.loss_gaps(model, peer, table, triples, "calculate_kg_loss")) < 1e-6
     with torch.no_grad():
         peer.update_attentive_A()
     peer.restore_user_e = None
@@ -67,7 +67,7 @@ def test_agrees_with_recbole(tmp_path, kind, reverse):
     model.post_epoch(0)
     assert not torch.equal(before, model.full_sort_predict(peers.all_users(dataset)))
     assert peers.score_gap(model, peer, dataset) < 1e-5, "with the refreshed attention"
-    assert max(peers.loss_gaps(model, peer, table, batch)) < 1e-5
+    assert max(peers.loss_gaps(model, peer, table, batch)) < 1e-6
 
 
 def test_attention_of_a_node_sums_to_one_and_carries_no_gradient(tmp_path):

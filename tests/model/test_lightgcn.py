@@ -17,7 +17,7 @@ def test_agrees_with_recbole(tmp_path, n_layers, require_pow):
     model, peer = LightGCN(config, dataset), peers.recbole_model("LightGCN", config, dataset)
     peers.take_weights(model, peer, NAMES)
     assert peers.score_gap(model, peer, dataset) < 1e-5
-    assert max(peers.loss_gaps(model, peer, NAMES, peers.pair_batch(dataset))) < 1e-5
+    assert max(peers.loss_gaps(model, peer, NAMES, peers.pair_batch(dataset))) < 1e-6
 
 
 def test_predict_is_the_entry_of_the_full_sort(tmp_path):

@@ -104,14 +104,15 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
         """Join interactions and triples; users are nodes 0 .. n_users - 1, entities follow."""
         graph = dataset.knowledge
         self.n_base_relations: int = graph.n_relations
-        inverse = self.settings["inverse_relations"]
-        heads, relations, tails, n_relations = directed_triples(dataset, inverse)
+        heads, relations, tails, n_relations = directed_triples(graph, self.settings)
         # a data set that adds inverses itself has them in its batches already
-        self.invert_batches: bool = inverse and not dataset.kg_reverse_r
+        reversed_batches = bool(self.settings["kg_reverse_r"])
+        self.invert_batches: bool = self.settings["inverse_relations"] and not reversed_batches
         users, items = self.training_pairs(dataset)
         items = items + self.n_users
         self._pairs = torch.from_numpy(np.stack([users, items], axis=1)).to(self.device)
-        self.interaction_share = len(users) / max(len(dataset.kg_feat), 1)
+        n_batched = graph.n_triples * (2 if reversed_batches else 1)
+        self.interaction_share = len(users) / max(n_batched, 1)
         self.interaction_relation: int = n_relations
         interacts = np.full(2 * len(users), n_relations)
         return KnowledgeEdges.build(

@@ -112,9 +112,7 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
 
     def _build_graphs(self, dataset: Any) -> int:
         """Build both fixed aggregations; return the number of rows of the relation table."""
-        heads, relations, tails, n_relations = directed_triples(
-            dataset, self.settings["inverse_relations"]
-        )
+        heads, relations, tails, n_relations = directed_triples(dataset.knowledge, self.settings)
         if self.settings["intent_relations"] == "all":
             n_relations += 1
         else:
