@@ -99,7 +99,7 @@ def test_number_of_seeds_counts_from_the_base(tmp_path):
 
 
 def test_key_nobody_knows_is_refused_before_the_first_run(tmp_path):
-    with pytest.raises(ConfigError, match="learnig_rate.*learning_rate"):
+    with pytest.raises(ConfigError, match=r"learnig_rate.*learning_rate"):
         run_many(["Pop", "BPR"], "toy", overrides=settings(tmp_path), argv=["--learnig_rate=1"])
     assert not (tmp_path / "saved").exists()
 
