@@ -58,7 +58,7 @@ def test_malformed_files_are_refused_by_name_and_line(tmp_path, content, line, w
 
 
 def test_missing_file_is_a_data_error(tmp_path):
-    with pytest.raises(DataError, match="absent.inter"):
+    with pytest.raises(DataError, match=r"absent\.inter"):
         read_table(tmp_path / "absent.inter")
 
 
