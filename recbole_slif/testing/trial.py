@@ -1,0 +1,146 @@
+"""One model on one tiny data set: built, trained for some epochs, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.utils import KGDataLoaderState, init_seed
+from torch import Tensor
+
+from recbole_slif import factory
+from recbole_slif.config import SlifConfig
+from recbole_slif.testing.toy import Toy, write_toy
+
+
+class CheckFailure(AssertionError):  # noqa: N818 - named for what a reader sees in a test report
+    """A model does not pass the checklist; the text lists every failed check."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Fail the running check with `message` unless `condition` holds."""
+    if not condition:
+        raise CheckFailure(message)
+
+
+@dataclass
+class Trial:
+    """A model with its data.
+
+    Attributes:
+        toy: the files behind it.
+        config: the settings.
+        bundle: the loaders.
+        model: the model, on the CPU.
+    """
+
+    toy: Toy
+    config: Any
+    bundle: Any
+    model: Any
+
+    def optimizer(self, rate: float) -> torch.optim.Optimizer:
+        """Return Adam on the parameters that learn."""
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(learning, lr=rate)
+
+    def losses(self) -> Iterator[Tensor]:
+        """Yield the summed loss of each batch of an epoch, interactions first, then triples."""
+        loader, model = self.bundle.train_data, self.model
+        phases = [(KGDataLoaderState.RS, model.calculate_loss)]
+        if hasattr(model, "calculate_kg_loss"):
+            phases.append((KGDataLoaderState.KG, model.calculate_kg_loss))
+        for mode, calculate in phases:
+            if hasattr(loader, "set_mode"):
+                loader.set_mode(mode)
+            for batch in loader:
+                parts = calculate(batch)
+                yield torch.stack(list(parts)).sum() if isinstance(parts, tuple) else parts
+
+    def epoch(self, number: int, optimizer: torch.optim.Optimizer) -> list[float]:
+        """Train epoch `number` with its hooks; returns the losses."""
+        self.hook("pre_epoch", number)
+        self.model.train()
+        values = []
+        for loss in self.losses():
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            values.append(float(loss.detach()))
+        self.hook("post_epoch", number)
+        return values
+
+    def hook(self, name: str, epoch: int) -> None:
+        """Call an epoch hook if the model has it."""
+        if hasattr(self.model, name):
+            getattr(self.model, name)(epoch)
+
+    def train(self, epochs: int, rate: float = 0.02) -> list[float]:
+        """Train from epoch 0, with the generators at the trial's seed; returns all losses."""
+        init_seed(self.config["seed"], True)
+        optimizer = self.optimizer(rate)
+        return [loss for number in range(epochs) for loss in self.epoch(number, optimizer)]
+
+    def forget(self) -> None:
+        """Forget the tables cached for evaluation, if the model keeps any."""
+        if hasattr(self.model, "clear_tables"):
+            self.model.clear_tables()
+
+    @torch.no_grad()
+    def scores(self) -> Tensor:
+        """Return all scores `[n_users, n_items]` as evaluation sees them."""
+        self.model.eval()
+        users = torch.arange(self.bundle.dataset.user_num)
+        flat = self.model.full_sort_predict({self.config["USER_ID_FIELD"]: users})
+        return flat.view(len(users), -1).clone()
+
+    def train_matrix(self) -> Tensor:
+        """Return the pairs of the train file, bool `[n_users, n_items]`."""
+        dataset = self.bundle.dataset
+        matrix = torch.zeros(dataset.user_num, dataset.item_num, dtype=torch.bool)
+        users, items = dataset.field2token_id["user_id"], dataset.field2token_id["item_id"]
+        for user, item in self.toy.train:
+            matrix[users[user], items[item]] = True
+        return matrix
+
+
+class Bench:
+    """Builds trials of one model, each from files of its own."""
+
+    def __init__(self, model: str | type, folder: Path, overrides: Mapping[str, Any]) -> None:
+        """Remember what to build.
+
+        Args:
+            model: name or class.
+            folder: where the data sets are written.
+            overrides: configuration keys for every trial.
+        """
+        self.model, self.folder, self.overrides = model, folder, dict(overrides)
+
+    def trial(self, seed: int = 1, **toy: Any) -> Trial:
+        """Write a data set and build the model on it.
+
+        Args:
+            seed: of parameters, negatives and order.
+            **toy: what is particular to the data set, see `write_toy`.
+        """
+        name = "toy" + "".join(f"-{key}-{value}" for key, value in sorted(toy.items()))
+        written = write_toy(self.folder, name, **toy)
+        settings = {
+            "data_path": str(self.folder),
+            "checkpoint_dir": str(self.folder / "saved"),
+            "seed": seed,
+            "split_seed": 0,
+            "protocol": "benchmark",
+            "use_gpu": False,
+            "use_tuned": False,
+            "train_batch_size": 32,
+            "state": "ERROR",
+            "show_progress": False,
+        }
+        config = SlifConfig(self.model, name, overrides={**settings, **self.overrides})
+        bundle = factory.load_data(config)
+        return Trial(written, config, bundle, factory.build_model(config, bundle))
