@@ -35,7 +35,7 @@ examples:
 
 
 def _run_parser(command: str, description: str) -> Parser:
-    epilog = _SETTINGS_HELP.format(prog=f"recbole-slif {command}")
+    epilog = _SETTINGS_HELP.format(prog=f"recbole-slif {command}".strip())
     parser = Parser(command, description, epilog)
     parser.add_argument("--model", help=f"model to train, default {DEFAULT_MODEL}")
     parser.add_argument("--models", help="several models side by side, parted by commas")

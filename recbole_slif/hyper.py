@@ -125,6 +125,9 @@ class Search(HyperTuning):
         early_stop: trials without progress after which random and bayes end.
     """
 
+    best_score: float | None
+    best_params: dict[str, Any] | None
+
     def __init__(
         self,
         train: Callable[[Mapping[str, Any]], dict[str, Any]],

@@ -314,7 +314,7 @@ def _plans(
     places = {key: value for key, value in {**overrides, **words}.items() if key == "data_path"}
     known = [factory.accepted_keys(model, dataset, places) for model in models]
     shared = frozenset().union(*known)
-    plans = []
+    plans: list[Callable[[Mapping[str, str]], SlifConfig]] = []
     for model, keys in zip(models, known, strict=True):
         foreign = shared - keys
         mine = {key: value for key, value in overrides.items() if key not in foreign}

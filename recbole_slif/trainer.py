@@ -73,20 +73,19 @@ class PhaseTrainer(Trainer):
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can."""
-        learner = kwargs.get("learner", self.learner).lower()
-        if learner != "adam" or self.config["fused_optimizer"] is False:
-            return super()._build_optimizer(**kwargs)
-        parameters = list(kwargs.pop("params", self.model.parameters()))
+        optimizer = super()._build_optimizer(**kwargs)
+        if type(optimizer) is not torch.optim.Adam or self.config["fused_optimizer"] is False:
+            return optimizer
+        group = optimizer.param_groups[0]
         sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
         fits = all(
             parameter.dtype in _FUSED_DTYPES and parameter.device.type in ("cpu", "cuda")
-            for parameter in parameters
+            for parameter in group["params"]
         )
-        if sparse or not parameters or not fits:
-            return super()._build_optimizer(params=parameters, **kwargs)
-        rate = kwargs.get("learning_rate", self.learning_rate)
-        decay = kwargs.get("weight_decay", self.weight_decay)
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+        if sparse or not fits:
+            return optimizer
+        options = {name: group[name] for name in ("lr", "weight_decay")}
+        return torch.optim.Adam(group["params"], fused=True, **options)
 
     def _train_epoch(
         self,
@@ -229,6 +228,8 @@ class PhaseTrainer(Trainer):
 
 class EpochMixin:
     """The epoch around the phases: hooks, knowledge phase, bookkeeping, end-of-epoch checkpoint."""
+
+    _pending: dict[str, Any] | None
 
     def fit(
         self: Any,
