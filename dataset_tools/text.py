@@ -181,7 +181,8 @@ def encode(encoder: Encoder, sentences: Sequence[str], batch_size: int) -> np.nd
         )
         if vectors is None:
             vectors = np.empty((len(sentences), part.shape[1]), dtype=np.float16)
-        vectors[rows] = part
+        with np.errstate(over="ignore"):  # refused below
+            vectors[rows] = part
     if vectors is None or not np.isfinite(vectors).all():
         raise DataError("--encoder: it gave no vectors, or some beyond the range of float16")
     return vectors
@@ -208,16 +209,17 @@ def save_features(folder: Path, stem: str, matrix: np.ndarray, tokens: Sequence[
     Raises:
         DataError: The folder cannot be written.
     """
-    target = folder / f"{stem}.npy"
+    target, names = folder / f"{stem}.npy", folder / f"{stem}.ids"
+    partial = [path.with_name(f".{path.name}.partial") for path in (target, names)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{stem}.npy.partial"
-        with partial.open("wb") as file:
+        with partial[0].open("wb") as file:
             np.save(file, matrix, allow_pickle=False)
-        names = folder / f".{stem}.ids.partial"
-        names.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-        os.replace(names, folder / f"{stem}.ids")
-        os.replace(partial, target)
+        partial[1].write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        os.replace(partial[1], names)
+        os.replace(partial[0], target)
     except OSError as error:
+        for path in partial:
+            path.unlink(missing_ok=True)
         raise DataError(f"--out: {folder} cannot be written ({error.strerror})") from error
     return target

@@ -153,7 +153,7 @@ def test_user_with_every_item_is_named(make_dataset, make_config):
     folder = make_dataset()
     glutton = [f"glutton\ti{item}" for item in range(15)]
     edit_lines(folder / "toy.inter", lambda lines: [*lines, *glutton])
-    with pytest.raises(DataError, match="glutton.*user_inter_num_interval"):
+    with pytest.raises(DataError, match=r"glutton.*user_inter_num_interval"):
         prepare_data(make_config())
 
 
