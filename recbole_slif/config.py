@@ -12,7 +12,7 @@ from typing import Any
 import recbole
 from recbole.config import Config
 from recbole.evaluator import metric_types
-from recbole.utils import get_model
+from recbole.utils import ModelType, get_model
 
 from recbole_slif import registry
 from recbole_slif.config_keys import Key, nearest, read_keys
@@ -170,6 +170,11 @@ class SlifConfig(Config):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         # RecBole's lower layers; the model's file is left to us, since ours may share the name
         super()._load_internal_config_dict("", model_class, "")
+        if self.internal_config_dict["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+            # RecBole reads two more columns for these; here they read what the others read
+            fields = ("USER_ID_FIELD", "ITEM_ID_FIELD")
+            columns = [self.internal_config_dict[name] for name in fields]
+            self.internal_config_dict["load_col"] = {"inter": columns}
         self.sources = dict.fromkeys(self.internal_config_dict, "RecBole")
         self._known = _known_keys(model_class)
         for path in _property_files(dataset):

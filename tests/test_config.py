@@ -122,6 +122,17 @@ def test_three_keys_are_merged_and_others_replaced():
     assert config["load_col"]["kg"] == ["head_id", "relation_id", "tail_id"]
 
 
+def test_all_models_read_the_same_columns(tmp_path):
+    (tmp_path / "toy").mkdir()
+    overrides = {"data_path": str(tmp_path)}
+    columns = [
+        make(model=model, dataset="toy", overrides=overrides)["load_col"]
+        for model in ("BPR", "SLIFMR", "CKE")
+    ]
+    assert all(columns[0] == other for other in columns)
+    assert columns[0]["inter"] == ["user_id", "item_id"]
+
+
 def test_config_works_as_recboles_and_never_reads_the_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--epochs=3", "stray"])
     config = make()
