@@ -11,8 +11,6 @@ from recbole_slif.data.features import ModalityFeatures
 from recbole_slif.graph.knowledge import KnowledgeGraph
 from recbole_slif.model.slifmr import SLIFMR
 
-torch.set_num_threads(1)  # tables of nine rows: threads would only wait for each other
-
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
     "USER_ID_FIELD": "user_id",
