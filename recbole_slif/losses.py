@@ -1,29 +1,24 @@
 """Losses as pure functions of tensors: ranking, contrast, uniformity and the norm penalty.
 
-Contrast and uniformity compare all rows with all rows. Both walk over blocks of rows, find value
-and gradient in the same pass, and never hold an `n x n` matrix. With fewer than two rows to
-compare, a loss is 0.
+Contrast and uniformity compare all rows with all rows, by `layers.all_pairs`: value and gradient in
+the same pass, and never an `n x n` matrix. With fewer than two rows to compare, a loss is 0.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from recbole_slif.errors import ConfigError
+from recbole_slif.layers.all_pairs import SAFE_EXPONENT, pair_sum, row_logsumexp
 
 Reduction = Literal["mean", "sum"]
 UniformityMode = Literal["uniformity", "literal"]
-
-# Similarities held at once: about what a core's cache serves well.
-BLOCK_ENTRIES = 1 << 20
 
 
 def bpr_loss(pos_scores: Tensor, neg_scores: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -68,7 +63,7 @@ def info_nce(
         negatives: `[m, d]` candidates of the denominator; by default the targets of the others.
         detach_targets: Stop the gradient at targets and negatives.
         reduction: "sum" as in the equation, or "mean" over the anchors.
-        block: Anchors compared at a time; chosen by size when None.
+        block: Rows compared at a time, with as many others; chosen for the cache when None.
 
     Returns:
         A scalar. Rows of length 0 have similarity 0 to all and get no gradient.
@@ -82,10 +77,11 @@ def info_nce(
     queries = unit_rows(anchors) / temperature
     targets = unit_rows(targets)
     positive = (queries * targets).sum(1)
+    bound = 1.0 / temperature
     if negatives is None:
-        total = row_logsumexp(queries, targets, exclude_positive, block)
+        total = row_logsumexp(queries, targets, exclude_positive, block, bound)
     else:
-        total = row_logsumexp(queries, unit_rows(negatives), False, block)
+        total = row_logsumexp(queries, unit_rows(negatives), False, block, bound)
         total = total if exclude_positive else torch.logaddexp(total, positive)
     return _reduce(total - positive, reduction)
 
@@ -140,7 +136,7 @@ def uniformity(
         x: `[n, d]`.
         t: Positive factor of the squared distances.
         mode: Which of the two.
-        block: Rows compared at a time; chosen by size when None.
+        block: Rows compared at a time, with as many others; chosen for the cache when None.
 
     Returns:
         A scalar.
@@ -157,11 +153,31 @@ def uniformity(
     squares = (rows * rows).sum(1)
     if mode == "literal":
         return 2.0 * t * (squares.mean() - rows.mean(0).square().sum())
+    pairs = math.log(count * (count - 1))
+    if 2.0 * t > SAFE_EXPONENT:
+        return _log_energy_by_rows(rows, squares, t, block) - pairs
+    # exp(-t |a - b|^2) = exp(2t a . b - 2t), save for rows of length 0, whose part is a constant.
+    energy = pair_sum(math.sqrt(2.0 * t) * rows, block)
+    zeros = (squares == 0).sum().to(x.dtype)
+    with_zeros = 2.0 * (count - zeros) * math.expm1(t) + (zeros - 1.0) * math.expm1(2.0 * t)
+    energy = energy + zeros * with_zeros
+    return energy.log() - 2.0 * t - pairs
+
+
+def _log_energy_by_rows(rows: Tensor, squares: Tensor, t: float, block: int | None) -> Tensor:
+    """Log of the summed exp(-t d^2) where factors are so large that single exponentials overflow.
+
+    Args:
+        rows: `[n, d]` of length 1 or 0.
+        squares: `[n]` squared lengths.
+        t: Factor of the squared distances.
+        block: See `uniformity`.
+    """
     # -t |a - b|^2 = (2t a, 1) . (b, -t |b|^2) - t |a|^2, so one more column carries the lengths.
     queries = torch.cat([2.0 * t * rows, torch.ones_like(squares).unsqueeze(1)], 1)
     candidates = torch.cat([rows, -t * squares.unsqueeze(1)], 1).detach()
     per_row = row_logsumexp(queries, candidates, True, block) - t * squares
-    value = per_row.logsumexp(0) - math.log(count * (count - 1))
+    value = per_row.logsumexp(0)
     # Both sides of each pair move, and the sum is symmetric in them: twice the one-sided gradient.
     return 2.0 * value - value.detach()
 
@@ -207,75 +223,6 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
     """Scale rows of `[n, d]` to length 1; a row shorter than `eps` gives 0 and gets no gradient."""
     norm = x.norm(dim=1, keepdim=True)
     return x * torch.where(norm > eps, 1.0 / norm.clamp_min(eps), torch.zeros_like(norm))
-
-
-def row_logsumexp(
-    queries: Tensor, candidates: Tensor, exclude_own: bool, block: int | None = None
-) -> Tensor:
-    """Log of the summed exponentials of each query's products with all candidates.
-
-    Args:
-        queries: `[n, d]`.
-        candidates: `[m, d]`, at least one besides an excluded one. Free when detached: a gradient
-            to them costs a second pass.
-        exclude_own: Leave candidate i out of query i's sum; needs `n = m`.
-        block: Queries at a time; chosen by size when None.
-
-    Returns:
-        `[n]`.
-    """
-    rows = block or max(1, BLOCK_ENTRIES // max(1, len(candidates)))
-    result: Tensor = _RowLogSumExp.apply(queries, candidates, exclude_own, rows)
-    return result
-
-
-class _RowLogSumExp(Function):
-    """Blocked log-sum-exp whose gradient to the queries comes from the same pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, candidates: Tensor, exclude_own: bool, rows: int
-    ) -> Tensor:
-        totals = queries.new_empty(len(queries))
-        means = torch.empty_like(queries) if ctx.needs_input_grad[0] else None
-        for part in _blocks(len(queries), rows):
-            scores = _scores(queries, candidates, part, exclude_own)
-            highest = scores.amax(1)
-            total = scores.sub_(highest.unsqueeze(1)).exp_().sum(1)
-            totals[part] = total.log() + highest
-            if means is not None:
-                torch.mm(scores, candidates, out=means[part]).div_(total.unsqueeze(1))
-        ctx.save_for_backward(queries, candidates, totals, means)
-        ctx.exclude_own, ctx.rows = exclude_own, rows
-        return totals
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        queries, candidates, totals, means = ctx.saved_tensors
-        grad_queries = None if means is None else means * grad.unsqueeze(1)
-        grad_candidates = None
-        if ctx.needs_input_grad[1]:
-            grad_candidates = torch.zeros_like(candidates)
-            for part in _blocks(len(queries), ctx.rows):
-                scores = _scores(queries, candidates, part, ctx.exclude_own)
-                shares = scores.sub_(totals[part].unsqueeze(1)).exp_()
-                grad_candidates.addmm_(shares.t(), queries[part] * grad[part].unsqueeze(1))
-        return grad_queries, grad_candidates, None, None
-
-
-def _blocks(count: int, rows: int) -> Iterator[slice]:
-    """Cut `0 .. count` into slices of at most `rows`."""
-    for start in range(0, count, rows):
-        yield slice(start, min(start + rows, count))
-
-
-def _scores(queries: Tensor, candidates: Tensor, part: slice, exclude_own: bool) -> Tensor:
-    """Products of a block of queries with all candidates, -inf at their own where excluded."""
-    scores = queries[part] @ candidates.t()
-    if exclude_own:
-        scores.diagonal(part.start).fill_(-torch.inf)
-    return scores
 
 
 def _present(

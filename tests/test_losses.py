@@ -10,12 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from recbole_slif.errors import ConfigError
+from recbole_slif.layers.all_pairs import row_logsumexp
 from recbole_slif.losses import (
     bpr_loss,
     info_nce,
     inter_modal_loss,
     intra_modal_loss,
-    row_logsumexp,
     squared_norm,
     uniformity,
     unit_rows,
@@ -245,7 +245,7 @@ def test_no_matrix_of_all_pairs_is_ever_held():
         loss = info_nce(x, y, 0.2, True, detach_targets=False, block=block)
         loss = loss + uniformity(x, 2.0, block=block)
         loss.backward()
-    assert seen.entries == block * n
+    assert seen.entries <= block * n
 
 
 def test_row_logsumexp_gradients_to_both_sides():
