@@ -235,12 +235,17 @@ def restore_model(model: Any, state: Mapping[str, Any], path: Path | str) -> Non
         raise CheckpointError(f"checkpoint '{path}' does not fit the model: {reason}") from error
 
 
-def load_model(path: Path | str, overrides: Mapping[str, Any] | None = None) -> Any:
+def load_model(
+    path: Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    model: str | type | None = None,
+) -> Any:
     """Rebuild configuration, data and model of a checkpoint; the scores are the saved model's.
 
     Args:
         path: a checkpoint, or a run folder whose `best.pt` (else `last.pt`) is taken.
         overrides: keys to change, such as `data_path` or `eval_batch_size`.
+        model: class or `module:Class` of a model that is neither ours nor RecBole's.
 
     Returns:
         `(config, model, bundle)`: the configuration, the model in evaluation mode and the data.
@@ -252,13 +257,13 @@ def load_model(path: Path | str, overrides: Mapping[str, Any] | None = None) -> 
 
     file = resolve(path, ("best.pt", "last.pt"))
     checkpoint = load(file)
-    config = factory.rebuild_config(checkpoint.header, overrides)
+    config = factory.rebuild_config(checkpoint.header, overrides, model)
     bundle = factory.load_data(config)
     require_fit(file, checkpoint.header["identity"], factory.identity(config, bundle))
-    model = factory.build_model(config, bundle)
-    restore_model(model, checkpoint.state["model"], file)
-    model.eval()
-    return config, model, bundle
+    built = factory.build_model(config, bundle)
+    restore_model(built, checkpoint.state["model"], file)
+    built.eval()
+    return config, built, bundle
 
 
 def resolve(path: Path | str, names: Sequence[str]) -> Path:

@@ -68,10 +68,10 @@ def run_command(words: Sequence[str]) -> int:
     parser = _run_parser("run", "Train a model, keep its best epoch by validation, test it.")
     options, settings = parser.parse_known_args(words)
     if options.resume:
-        if options.model or options.models or options.dataset or options.config_files:
-            raise ConfigError("--resume takes model, data set and files from the checkpoint")
+        if options.models or options.dataset or options.config_files or options.seeds:
+            raise ConfigError("--resume takes data set, seed and files from the checkpoint")
         changes = {key: read_literal(text) for key, text in read_options(settings).items()}
-        result = quick_start.resume(options.resume, changes, command=words)
+        result = quick_start.resume(options.resume, changes, model=options.model, command=words)
         print(run_summary(result))
         return 0
     if options.models or options.seeds:

@@ -11,6 +11,7 @@ from recbole.utils import init_seed
 
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
+from recbole_slif.errors import CheckpointError
 
 _EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
 
@@ -62,19 +63,29 @@ def saved_settings(config: Any) -> dict[str, Any]:
     return settings
 
 
-def rebuild_config(header: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> SlifConfig:
+def rebuild_config(
+    header: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None,
+    model: str | type | None = None,
+) -> SlifConfig:
     """Build a checkpoint's configuration again; `overrides` win over what it holds.
 
-    Values that RecBole derives from others (device, types) are derived anew.
+    Values that RecBole derives from others (device, types) are derived anew. A class outside
+    RecBole and this package is never imported on a checkpoint's word: name it as `model`.
 
     Raises:
-        ConfigError: the model is not known any more, or the data set folder is not there.
+        CheckpointError: the header lacks an entry or names its model by a path.
+        ConfigError: the model is not known, or the data set folder is not there.
     """
+    missing = {"class", "model", "dataset", "config", "identity"} - set(header)
+    if missing or ":" in str(header["model"]):
+        raise CheckpointError(f"the checkpoint is damaged: {', '.join(sorted(missing)) or 'model'}")
+    if model is None:
+        theirs = str(header["class"]).startswith("recbole.model.")
+        model = str(header["class"] if theirs else header["model"])
     places = {"data_path": header["config"].get("data_path"), **(overrides or {})}
     places = {key: value for key, value in places.items() if key == "data_path" and value}
-    known = accepted_keys(header["model"], header["dataset"], places)
+    known = accepted_keys(model, header["dataset"], places)
     settings = {key: value for key, value in header["config"].items() if key in known}
     settings["use_tuned"] = False
-    return SlifConfig(
-        header["model"], header["dataset"], overrides={**settings, **(overrides or {})}
-    )
+    return SlifConfig(model, header["dataset"], overrides={**settings, **(overrides or {})})

@@ -19,7 +19,7 @@ from recbole_slif import checkpoint as files
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.config_yaml import read_options
-from recbole_slif.errors import SlifError
+from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.records import RunRecord, precision_over_recall
 from recbole_slif.trainer import trainer_class
@@ -95,7 +95,10 @@ class _Run:
         model = factory.build_model(self.config, self.bundle)
         if self.verbose:
             logger.info(model)
-        self.trainer = trainer_class(self.config, model)(self.config, model)
+        try:
+            self.trainer = trainer_class(self.config, model)(self.config, model)
+        except ImportError as error:
+            raise ConfigError(f"model '{self.config['model']}' cannot run here: {error}") from error
         self.trainer.header = {
             "identity": factory.identity(self.config, self.bundle),
             "config": factory.saved_settings(self.config),
@@ -200,6 +203,7 @@ def resume(
     path: Path | str,
     overrides: Mapping[str, Any] | None = None,
     *,
+    model: str | type | None = None,
     test: bool = True,
     verbose: bool = True,
     command: Sequence[str] = (),
@@ -209,6 +213,7 @@ def resume(
     Args:
         path: run folder or checkpoint.
         overrides: settings to change, for instance more `epochs`.
+        model: class or `module:Class` of a model that is neither ours nor RecBole's.
         test: evaluate on the test split at the end.
         verbose: log and show progress.
         command: how the run was started, for the record.
@@ -217,7 +222,7 @@ def resume(
         CheckpointError: the checkpoint is not usable or does not fit the data.
     """
     file = files.resolve(path, ("last.pt",))
-    config = factory.rebuild_config(files.load(file).header, overrides)
+    config = factory.rebuild_config(files.load(file).header, overrides, model)
     return _execute(config, file, True, test, verbose, command)
 
 

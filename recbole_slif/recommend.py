@@ -42,6 +42,7 @@ def recommend(
     k: int = 20,
     exclude: Sequence[str] = ("train", "valid"),
     overrides: Mapping[str, Any] | None = None,
+    model: str | type | None = None,
 ) -> list[Recommendation]:
     """Recommend `k` items to users.
 
@@ -51,6 +52,7 @@ def recommend(
         k: length of each list; shorter where a user has fewer items left.
         exclude: splits whose items are not recommended to their user.
         overrides: settings to change, such as `data_path`.
+        model: class or `module:Class` of a model that is neither ours nor RecBole's.
 
     Raises:
         CheckpointError: the checkpoint is not usable.
@@ -61,13 +63,13 @@ def recommend(
     if wrong or k < 1:
         fault = f"exclude {wrong[0]!r} is none of {', '.join(_SPLITS)}" if wrong else f"topk is {k}"
         raise ConfigError(fault)
-    _, model, bundle = load_model(checkpoint, overrides)
+    _, trained, bundle = load_model(checkpoint, overrides, model)
     dataset = bundle.dataset
     ids = _user_ids(dataset, users)
     table = bundle.pairs.table(*exclude)
     history = table.indptr, table.values
     titles = item_titles(dataset)
-    scorer = BlockScorer(model, dataset)
+    scorer = BlockScorer(trained, dataset)
     found: list[Recommendation] = []
     for start in range(0, len(ids), BLOCK_USERS):
         block = ids[start : start + BLOCK_USERS]
@@ -152,6 +154,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--checkpoint", required=True, metavar="PATH", help="run folder or .pt file"
     )
+    parser.add_argument("--model", help="module:Class, for a model of your own")
     parser.add_argument("--users", help="user tokens parted by commas, or all")
     parser.add_argument("--users_file", help="file with one user token a line")
     parser.add_argument("--topk", type=int, default=20, help="length of each list, default 20")
@@ -185,7 +188,8 @@ def recommend_command(words: Sequence[str]) -> int:
         raise ConfigError(f"--output ends in .csv, .tsv or .jsonl, not '{options.output}'")
     exclude = [] if options.exclude == "none" else options.exclude.split(",")
     changes = {key: read_literal(text) for key, text in read_options(extra).items()}
-    text = render(recommend(options.checkpoint, users, options.topk, exclude, changes), form)
+    found = recommend(options.checkpoint, users, options.topk, exclude, changes, options.model)
+    text = render(found, form)
     if options.output:
         write_atomic(options.output, text.encode())
     else:

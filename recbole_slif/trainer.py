@@ -169,6 +169,7 @@ class PhaseTrainer(Trainer):
             "kind": kind,
             "run_id": self.run_id,
             "model": self.config["model"],
+            "class": f"{type(self.model).__module__}:{type(self.model).__qualname__}",
             "dataset": self.config["dataset"],
             "epoch": epoch,
             "metric": {

@@ -6,10 +6,12 @@ import pytest
 import scipy.sparse as sp
 import torch
 from recbole.trainer import Trainer
+from recbole.utils import get_model
 
 from recbole_slif import checkpoint, factory
 from recbole_slif.checkpoint import Checkpoint
-from recbole_slif.errors import CheckpointError
+from recbole_slif.errors import CheckpointError, ConfigError
+from recbole_slif.model.general.bpr import BPR
 from recbole_slif.trainer import trainer_class
 from tests.running import build
 
@@ -190,3 +192,34 @@ def test_recboles_checkpoint_needs_trust(tmp_path, monkeypatch):
     found = checkpoint.import_recbole_checkpoint(theirs.saved_model_file, fresh, trust_pickle=True)
     assert found == {"epoch": 4, "best_valid_score": 0.25, "cur_step": 0}
     assert same(dict(fresh.state_dict()), dict(model.state_dict()))
+
+
+class Own(BPR):
+    """A model of the user's own."""
+
+
+def test_models_that_share_a_name_or_are_the_users_own(trained):
+    trainer, _ = trained(get_model("NGCF"), epochs=1, embedding_size=8)
+    _, loaded, _ = checkpoint.load_model(trainer.run_folder)
+    assert type(loaded) is get_model("NGCF")
+    trainer, _ = trained(Own, epochs=1)
+    with pytest.raises(ConfigError, match="model 'Own' is not known"):
+        checkpoint.load_model(trainer.run_folder)
+    _, loaded, _ = checkpoint.load_model(trainer.run_folder, model=Own)
+    assert type(loaded) is Own
+
+
+def test_a_checkpoint_cannot_name_code_to_import(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "evil.py").write_text("open('bomb', 'w').close()")
+    header = {"dataset": "toy", "config": {}, "identity": {}}
+    for names in (
+        {"model": "evil:X", "class": "evil:X"},
+        {"model": "X", "class": "evil:X"},
+        {"model": "BPR"},
+    ):
+        checkpoint.save("x.pt", Checkpoint({**header, **names}))
+        with pytest.raises((CheckpointError, ConfigError)):
+            checkpoint.load_model("x.pt")
+    assert not (tmp_path / "bomb").exists()

@@ -58,7 +58,7 @@ def test_resume_from_the_command_line(tmp_path, capsys):
     assert cli.main([f"--resume={folder}", "--epochs=3"]) == 0
     (record,) = Path("saved/runs").iterdir()
     assert [entry["epoch"] for entry in read_record(record)["epochs"]] == [0, 1, 2]
-    assert "takes model" in refused([f"--resume={folder}", "--model=BPR"], capsys)
+    assert "takes data set" in refused([f"--resume={folder}", "--dataset=toy"], capsys)
 
 
 def test_comparison_prints_one_table(tmp_path, capsys):
