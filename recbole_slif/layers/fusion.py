@@ -162,12 +162,7 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def build_fusion(kind: str, dim: int, n_views: int) -> Fusion:
-    """Create the fusion named `kind`.
-
-    Args:
-        kind: "ailf", "concat", "sum" or "att".
-        dim: Width of every view.
-        n_views: Number of views.
+    """Create the fusion `kind`, a key of `FUSIONS`, of `n_views` views of width `dim`.
 
     Raises:
         ConfigError: If `kind` is none of these.
