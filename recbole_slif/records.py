@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -92,10 +91,20 @@ def device_description(device: Any) -> dict[str, Any]:
     return described
 
 
+def _peak_bytes() -> int:
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def peak_memory(device: Any) -> dict[str, float]:
     """Return the most memory held so far in MiB: by the process, and on the GPU if one is used."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    used = _peak_bytes()
     peak = {"process_mib": round(used / 2**20, 1)}
     if str(device).startswith("cuda") and torch.cuda.is_available():
         peak["cuda_mib"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
