@@ -2,7 +2,7 @@
 
 import sys
 
-from recbole_slif.hyper import main
+from recbole_slif.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["hyper", *sys.argv[1:]]))

@@ -58,8 +58,7 @@ CORE = [
 ]
 
 EXTRAS = {
-    "tools": ["sentence-transformers>=3.0", "pillow>=10.0", "torchvision>=0.20"],
-    "hyper": ["optuna>=3.6"],
+    "tools": ["sentence-transformers>=3.0"],
     "report": ["matplotlib>=3.8"],
     "test": [
         "hypothesis>=6.100",
@@ -90,7 +89,7 @@ setup(
     },
     install_requires=[*CORE, *RECBOLE],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["recbole-slif = recbole_slif.cli:main"]},
+    entry_points={"console_scripts": ["recbole-slif = recbole_slif.__main__:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -43,7 +43,6 @@ NEEDED_BY_RECBOLE = (
     "tqdm",
 )
 OPTIONAL = {
-    "optuna": "pip install 'recbole-slif[hyper]' for run_hyper_slif.py --engine=optuna",
     "sentence-transformers": "pip install 'recbole-slif[tools]' to encode text yourself",
     "matplotlib": "pip install 'recbole-slif[report]' for plots",
     "ray": "never needed",
@@ -212,7 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if nothing required is missing, else 1.
     """
-    parser = argparse.ArgumentParser(prog="recbole-slif doctor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="recbole-slif doctor", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(argv)
     found = examine()

@@ -26,11 +26,11 @@ check() {
     if "$environment/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
         "$environment/bin/python" -m pip install --quiet --no-deps recbole==1.2.1
     fi
-    "$environment/bin/python" -m recbole_slif.doctor
+    "$environment/bin/python" -m recbole_slif doctor
 
     say "$end: quick start"
     work=$(mktemp -d)
-    (cd "$work" && "$environment/bin/python" -m recbole_slif.cli run \
+    (cd "$work" && "$environment/bin/python" -m recbole_slif run \
         --model=SLIFMR --epochs=2 --show_progress=False)
     rm -rf "$work"
 

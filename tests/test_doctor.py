@@ -95,19 +95,33 @@ def test_ranges_are_those_of_setup():
     assert f"recbole=={'.'.join(map(str, doctor.RECBOLE_VERSION))};" in text
 
 
-def test_runs_where_recbole_and_torch_are_missing(tmp_path):
-    blocker = (
-        "import sys\n"
-        "class Gone:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('recbole', 'torch', 'numpy', 'scipy', 'pandas'):\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Gone())\n"
-        "from recbole_slif import doctor\n"
-        "doctor.installed = lambda name: ()\n"
-        "doctor.importlib.util.find_spec = lambda name: None\n"
-        "sys.exit(doctor.main([]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", blocker], cwd=ROOT, capture_output=True, text=True)
+BLOCKER = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('recbole', 'torch', 'numpy', 'scipy', 'pandas'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Gone())
+from recbole_slif import doctor
+from recbole_slif.__main__ import main
+doctor.installed = lambda name: ()
+doctor.importlib.util.find_spec = lambda name: None
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run_where_all_is_missing(*words):
+    command = [sys.executable, "-c", BLOCKER, *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_runs_where_recbole_and_torch_are_missing():
+    done = run_where_all_is_missing("doctor")
     assert done.returncode == 1, done.stderr
     assert "recbole: pip install" in done.stdout and "torch: pip install" in done.stdout
+
+
+def test_other_commands_send_to_the_doctor_in_one_line():
+    done = run_where_all_is_missing("--model=BPR")
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: No module named '\w+'; `[^`]+ doctor` says .*\n", done.stderr)

@@ -69,7 +69,7 @@ def test_wheel_metadata(wheel):
     assert "Requires-Python: >=3.10" in metadata
     recbole = next(x for x in metadata.splitlines() if x.startswith("Requires-Dist: recbole"))
     assert "==1.2.1" in recbole and 'python_version < "3.12"' in recbole.replace("'", '"')
-    assert "recbole-slif = recbole_slif.cli:main" in text["entry_points.txt"]
+    assert "recbole-slif = recbole_slif.__main__:main" in text["entry_points.txt"]
 
 
 def test_installed_package_runs_from_an_empty_folder(installed, tmp_path):
@@ -86,7 +86,7 @@ def test_installed_package_runs_from_an_empty_folder(installed, tmp_path):
 
 
 def test_installed_command_line_answers_from_an_empty_folder(installed, tmp_path):
-    assert "--model" in run(["-m", "recbole_slif.cli", "--help"], installed, tmp_path).stdout
+    assert "--model" in run(["-m", "recbole_slif", "--help"], installed, tmp_path).stdout
 
 
 def run(words, target, folder):
