@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -19,15 +18,17 @@ def open_matrix(path: Path) -> np.ndarray:
     Raises:
         DataError: Not a readable `.npy` file, not 2-D, or not of a floating type.
     """
-    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(256)
-        if head.startswith(b"PK"):
-            raise DataError(f"{path}: an archive, not one .npy array; save it with np.save")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if head.startswith(b"PK"):
+        raise DataError(f"{path}: an archive, not one .npy array; save it with np.save")
+    try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        if head.startswith(b"\x93NUMPY") and b"'|O" in head:
+    except Exception as error:  # numpy parses a torn header as Python and fails in many ways
+        if b"'|O" in head:
             raise DataError(
                 f"{path}: holds Python objects, which are never unpickled; save the matrix with "
                 "np.save as float16, float32 or float64"

@@ -203,6 +203,18 @@ def test_repeated_triples_and_self_loops_are_dropped(make_dataset, make_config):
     dataset = load(make_config)
     assert triples_by_token(dataset) == before
     assert noted(dataset, "repeated triples") == 3 and noted(dataset, "to itself") == 2
+    assert noted(dataset, "linking made") == 0
+
+
+def test_triple_between_two_entities_of_one_item_is_dropped(make_dataset, make_config):
+    folder = make_dataset()
+    edit_lines(folder / "toy.kg", lambda lines: [*lines, "e0\tr0\te1", "e1\tr0\te0"])
+    edit_lines(folder / "toy.link", lambda lines: [*lines, "i0\te1"])
+    dataset = load(make_config)
+    kg, item = dataset.knowledge, dataset.token2id("item_id", "i0")
+    assert not (kg.heads == kg.tails)[kg.heads == item].any()
+    # Both triples become (i0, r0, i0): one is dropped as equal, the other as a self-loop.
+    assert noted(dataset, "made self-loops") == 1
 
 
 @pytest.mark.parametrize("how", ["absent", "header only"])
