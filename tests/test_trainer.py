@@ -116,6 +116,8 @@ def test_signal_stops_after_the_batch_and_keeps_the_last_epoch(tmp_path):
     with pytest.raises(TrainingStoppedError, match=r"SIGTERM; 2 epochs.*--resume=.*Drawing-toy"):
         trainer.fit(data.train_data, data.valid_data)
     assert signal.getsignal(signal.SIGTERM) is handler
+    assert batches > 2
+    assert trainer.model.calls.count("batch") == 2 * batches + 2
     again, data = trainer_of(tmp_path, epochs=4, stopping_step=50)
     again.resume_checkpoint(trainer.run_folder / "last.pt")
     again.fit(data.train_data, data.valid_data)
