@@ -146,6 +146,10 @@ def draw_pairs(
 def draw_knowledge(sizes: Sizes, n_items: int, rng: np.random.Generator) -> KnowledgeGraph:
     """Draw distinct triples, nine in ten from an item to an attribute and all items linked.
 
+    An attribute nearly always stands in the one relation of its kind (an author is an author), as
+    in the Freebase graphs published for recommendation: there a tail has 1.3 relations and the
+    distinct (head, relation) pairs, inverses included, are 0.2 to 0.4 of the directed edges.
+
     Args:
         sizes: Reads the counts of entities, relations and triples.
         n_items: Item ids, [PAD] included; they are the first entity ids.
@@ -158,11 +162,15 @@ def draw_knowledge(sizes: Sizes, n_items: int, rng: np.random.Generator) -> Know
     if n_others < 1 or sizes.n_triples < items:
         raise DataError("a knowledge graph needs more entities than items and a triple for each")
     draw_item, draw_tail = zipf_draw(items, 0.3, rng), zipf_draw(n_others, 0.8, rng)
-    draw_relation = zipf_draw(sizes.n_relations, 1.0, rng)
+    draw_relation = zipf_draw(sizes.n_relations, 1.5, rng)
+    kinds = draw_relation(n_others)
 
     def keys_of(heads: np.ndarray) -> np.ndarray:
-        relations = draw_relation(heads.size)
-        return (heads * sizes.n_relations + relations) * n_others + draw_tail(heads.size)
+        tails = draw_tail(heads.size)
+        relations = kinds[tails]
+        odd = rng.random(heads.size) < 0.02
+        relations[odd] = draw_relation(int(odd.sum()))
+        return (heads * sizes.n_relations + relations) * n_others + tails
 
     def draw(count: int) -> np.ndarray:
         heads = draw_item(count) + 1
