@@ -161,3 +161,17 @@ def test_fingerprint_tells_splits_apart(make_dataset, make_config):
     assert dataset.fingerprint() != other.fingerprint()
     with pytest.raises(DataError, match="build"):
         MultimodalKGDataset(make_config()).fingerprint()
+
+
+def test_train_wins_over_test_whatever_the_times(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    header = ["user_id:token", "item_id:token", "timestamp:float"]
+    write_table(folder / "toy.train.inter", header, [("u0", "i0", 9), ("u1", "i1", 9)])
+    write_table(folder / "toy.test.inter", header, [("u0", "i0", 1), ("u1", "i0", 1)])
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    _, parts = split(make_config, load_col=columns, modalities=[])
+    assert [tokens(part) for part in parts] == [
+        {("u0", "i0"), ("u1", "i1")},
+        set(),
+        {("u1", "i0")},
+    ]
