@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -12,34 +9,8 @@ from torch import Tensor
 
 from recbole_slif.graph.dropout import keep_entries
 from recbole_slif.graph.sparse import SparseOperator
-
-
-class _ScaleBlocks(torch.autograd.Function):
-    """Multiply consecutive blocks of rows by one row each, without spreading those rows out."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor, bounds: list[int]) -> Tensor:
-        ctx.save_for_backward(x, rows)
-        ctx.bounds = bounds
-        return _scaled(x, rows, bounds)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, rows = ctx.saved_tensors
-        grad = gradients[0].contiguous()
-        grad_rows = torch.zeros_like(rows)
-        for index, (start, stop) in enumerate(pairwise(ctx.bounds)):
-            if stop > start:
-                grad_rows[index] = (x[start:stop] * grad[start:stop]).sum(dim=0)
-        return _scaled(grad, rows, ctx.bounds), grad_rows, None
-
-
-def _scaled(x: Tensor, rows: Tensor, bounds: list[int]) -> Tensor:
-    result = torch.empty_like(x)
-    for index, (start, stop) in enumerate(pairwise(bounds)):
-        if stop > start:
-            torch.mul(x[start:stop], rows[index], out=result[start:stop])
-    return result
+from recbole_slif.layers import pair_blocks
+from recbole_slif.layers.pair_blocks import PairPlan, PairwiseMean
 
 
 class RelationalMean:
@@ -54,9 +25,10 @@ class RelationalMean:
     distinct heads than tails, the tails of a (head, relation) are added up first and multiplied
     once; where it has fewer distinct tails, a (relation, tail) is multiplied once and then handed
     to all its heads. Either way a *pair* (relation, node) is multiplied once, between two sparse
-    products whose entries together are the edges and the pairs. Measured forward and backward at
-    1.37 million edges, 78 relations, d = 64 on one thread: 0.18 s, against 1.84 s for a row per
-    edge with `index_add`, 0.34 s with (head, relation) and 0.37 s with (relation, tail) for all.
+    products whose entries together are the edges and the pairs, and block by block while its row
+    is in the cache. Measured forward and backward at 1.37 million edges, 238,500 pairs, d = 64 on
+    one thread: 0.21 s, against 1.72 s for a row per edge with `index_add`; on a random half of the
+    edges 0.11 s, against 0.86 s.
     """
 
     def __init__(
@@ -82,36 +54,39 @@ class RelationalMean:
         """
         self.n_entities, self.n_relations = n_entities, n_relations
         self.device, self.dtype = device, dtype
-        self.heads = np.asarray(heads)
-        self.n_edges = len(self.heads)
+        self.n_edges = len(heads)
         heads, relations, tails = (np.asarray(part, np.int64) for part in (heads, relations, tails))
+        self.heads = heads
         by_tail = _distinct(relations, tails, n_entities, n_relations) <= _distinct(
             relations, heads, n_entities, n_relations
         )
         multiplied_at_tail = by_tail[relations]
         node = np.where(multiplied_at_tail, tails, heads)
         keys, pair = np.unique(relations * n_entities + node, return_inverse=True)
-        pair_relation, pair_node = np.divmod(keys, max(n_entities, 1))
-        self.n_pairs = len(keys)
-        counts = np.bincount(pair_relation, minlength=n_relations)
-        self._bounds: list[int] = [0, *np.cumsum(counts).tolist()]
+        self._pair_relation, pair_node = np.divmod(keys, max(n_entities, 1))
         at_tail, at_head = np.flatnonzero(multiplied_at_tail), np.flatnonzero(~multiplied_at_tail)
-        tail_pairs = np.flatnonzero(by_tail[pair_relation])
-        head_pairs = np.flatnonzero(~by_tail[pair_relation])
+        tail_pairs = np.flatnonzero(by_tail[self._pair_relation])
+        head_pairs = np.flatnonzero(~by_tail[self._pair_relation])
         # entries that belong to a pair and not to an edge carry the edge number -1
+        shape = (len(keys), n_entities)
         self._collect = _layout(
             np.concatenate([tail_pairs, pair[at_head]]),
             np.concatenate([pair_node[tail_pairs], tails[at_head]]),
             np.concatenate([np.full(len(tail_pairs), -1), at_head]),
-            (self.n_pairs, n_entities),
+            shape,
         )
-        self._hand_out = _layout(
-            np.concatenate([heads[at_tail], pair_node[head_pairs]]),
+        self._hand_back = _layout(
             np.concatenate([pair[at_tail], head_pairs]),
+            np.concatenate([heads[at_tail], pair_node[head_pairs]]),
             np.concatenate([at_tail, np.full(len(head_pairs), -1)]),
-            (n_entities, self.n_pairs),
+            shape,
         )
-        self._operators = self._build(None)
+        self._plan = self._build(None)
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs (relation, node) that are multiplied."""
+        return self._plan.n_pairs
 
     def without(self, kept: np.ndarray) -> RelationalMean:
         """Return the same layer on the kept edges only, means taken over those.
@@ -121,7 +96,7 @@ class RelationalMean:
         """
         smaller = object.__new__(RelationalMean)
         smaller.__dict__.update(self.__dict__)
-        smaller._operators = self._build(kept)
+        smaller._plan = self._build(kept)
         return smaller
 
     def __call__(self, entities: Tensor, relation_rows: Tensor) -> Tensor:
@@ -131,25 +106,37 @@ class RelationalMean:
             entities: `[n_entities, d]`.
             relation_rows: `[n_relations, d]`.
         """
-        collect, hand_out, inverse_degree = self._operators
-        pairs = _ScaleBlocks.apply(collect @ entities, relation_rows, self._bounds)
-        return (hand_out @ pairs) * inverse_degree
+        means: Tensor = PairwiseMean.apply(entities.contiguous(), relation_rows, self._plan)
+        return means
 
-    def _build(self, kept: np.ndarray | None) -> tuple[SparseOperator, SparseOperator, Tensor]:
+    def _build(self, kept: np.ndarray | None) -> PairPlan:
         heads = self.heads if kept is None else self.heads[kept]
         degree = np.maximum(np.bincount(heads, minlength=self.n_entities), 1)
         inverse = torch.from_numpy(1.0 / degree).to(self.device, self.dtype).unsqueeze(1)
-        collect, hand_out = (
-            self._operator(*layout, kept) for layout in (self._collect, self._hand_out)
-        )
-        return collect, hand_out, inverse
-
-    def _operator(
-        self, matrix: sp.csr_array, edges: np.ndarray, kept: np.ndarray | None
-    ) -> SparseOperator:
+        (collect, collect_edges), (hand_back, hand_edges) = self._collect, self._hand_back
+        relations = self._pair_relation
         if kept is not None:
-            # index -1 reads the appended True: what belongs to a pair is always kept
-            matrix = keep_entries(matrix, np.append(kept, True)[edges])
+            # index -1 reads the appended True: what belongs to a pair is kept as long as the pair
+            chosen = np.append(kept, True)
+            collect = keep_entries(collect, chosen[collect_edges])
+            hand_back = keep_entries(hand_back, chosen[hand_edges])
+            alive = np.flatnonzero((np.diff(collect.indptr) > 0) & (np.diff(hand_back.indptr) > 0))
+            collect, hand_back, relations = collect[alive], hand_back[alive], relations[alive]
+        counts = np.bincount(relations, minlength=self.n_relations)
+        return PairPlan(
+            self._blocks(collect),
+            self._blocks(hand_back),
+            self._operator(hand_back.T),
+            self._operator(collect.T),
+            np.concatenate([[0], np.cumsum(counts)]),
+            inverse,
+        )
+
+    def _blocks(self, matrix: sp.csr_array) -> list[SparseOperator]:
+        starts = range(0, matrix.shape[0], pair_blocks.BLOCK_PAIRS)
+        return [self._operator(matrix[start : start + pair_blocks.BLOCK_PAIRS]) for start in starts]
+
+    def _operator(self, matrix: sp.sparray) -> SparseOperator:
         return SparseOperator.from_scipy(matrix, dtype=self.dtype, device=self.device)
 
 

@@ -29,6 +29,12 @@ def layer(triples):
     return RelationalMean(*triples, N, R, dtype=torch.float64)
 
 
+@pytest.fixture(autouse=True, params=[2, 3, 1000])
+def small_blocks(request, monkeypatch):
+    """Blocks that end inside a relation, that span several, and one block for all."""
+    monkeypatch.setattr("recbole_slif.layers.pair_blocks.BLOCK_PAIRS", request.param)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_agrees_with_the_loop(seed):
     triples, (entities, relations) = edges(seed), tables(seed)
@@ -66,6 +72,20 @@ def test_gradients_of_entities_and_relations():
     built = layer(edges(1))
     entities, relations = (torch.from_numpy(x).requires_grad_() for x in tables(1))
     assert gradcheck(built, (entities, relations))
+
+
+def test_gradients_on_thinned_edges():
+    built = layer(edges(2)).without(np.random.default_rng(2).random(40) < 0.5)
+    entities, relations = (torch.from_numpy(x).requires_grad_() for x in tables(2))
+    assert gradcheck(built, (entities, relations))
+
+
+def test_pairs_without_edges_are_left_out():
+    triples = edges(0)
+    kept = np.zeros(len(triples[0]), dtype=bool)
+    kept[:3] = True
+    assert layer(triples).without(kept).n_pairs <= 3
+    assert layer(triples).without(~kept).n_pairs > 3
 
 
 def test_no_edges_give_zero():
