@@ -77,6 +77,7 @@ def feature_convolution(
     readout: Readout = "mean_1L_plus_0",
     correlation: SparseOperator | None = None,
     correlation_norm: Literal["row", "none"] = "row",
+    mixture_weight: float = 1.0,
 ) -> Tensor:
     """Convolve items over a learned mixture of modality graphs: Eq. (5) and Eq. (9).
 
@@ -101,6 +102,7 @@ def feature_convolution(
         correlation: `[n_items, n_items]` graph to add to the mixture, or None.
         correlation_norm: With `correlation`, `row` scales the sum's rows to sum 1, so depth does
             not grow values (empty rows stay empty); `none` leaves the sum as it is.
+        mixture_weight: Factor on the mixture before `correlation` is added.
 
     Returns:
         `[n_items, d]`, differentiable in `x0` and `modality_weights`.
@@ -111,7 +113,7 @@ def feature_convolution(
     if correlation_norm not in ("row", "none"):
         raise ConfigError(f"normalisation '{correlation_norm}' is not known: use row or none")
     coefficients = readout_coefficients(readout, n_layers)
-    shares = modality_shares(modality_weights, presence)
+    shares = mixture_weight * modality_shares(modality_weights, presence)
     scale = None
     if correlation is not None and correlation_norm == "row":
         scale = _inverse_row_sums(operators, shares, correlation)

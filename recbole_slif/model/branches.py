@@ -99,7 +99,13 @@ class FeatureBranch(nn.Module):
             return torch.softmax(self.modality_logits, dim=0)
         return self.modality_logits
 
-    def forward(self, items: Tensor, n_layers: int, correlation: SparseOperator | None) -> Tensor:
+    def forward(
+        self,
+        items: Tensor,
+        n_layers: int,
+        correlation: SparseOperator | None,
+        base_share: float = 1.0,
+    ) -> Tensor:
         """Return the feature view `[n_items, d]` from the item rows `[n_items, d]`."""
         start = items if self.projection is None else self.projection()
         return feature_convolution(
@@ -111,6 +117,7 @@ class FeatureBranch(nn.Module):
             self.readout,
             correlation=correlation,
             correlation_norm=self.correlation_norm,
+            mixture_weight=base_share,
         )
 
 

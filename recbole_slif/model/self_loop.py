@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.graph.item_item import knn_graph, merge_graphs
 from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, with_inverse
@@ -48,11 +49,13 @@ class Graphs:
     Attributes:
         bipartite: normalised A^n, `[n_users + n_items, n_users + n_items]`.
         correlation: the graph joined to S, `[n_items, n_items]`, or None before the first refresh.
+        base_share: factor on S before the correlation graph joins it; below 1 under `ema` alone.
         triples: the KG^n in both directions, or None without a knowledge branch.
     """
 
     bipartite: SparseOperator
     correlation: SparseOperator | None
+    base_share: float
     triples: KnowledgeEdges | None
 
 
@@ -82,7 +85,12 @@ class SelfLoop:
             knowledge: base triples, or None to leave the knowledge branch out.
             settings: pruning and enhancement settings.
             device: where operators live.
+
+        Raises:
+            ConfigError: `sge_interval` is below 1.
         """
+        if settings.sge_interval < 1:
+            raise ConfigError(f"sge_interval must be at least 1, not {settings.sge_interval}")
         self.pairs, self.n_users, self.n_items = pairs, n_users, n_items
         self.knowledge, self.settings, self.device = knowledge, settings, device
         self.latest: sp.csr_array | None = None
@@ -178,10 +186,8 @@ class SelfLoop:
         ).to(self.device)
         correlation = None
         if self.merged is not None:
-            # dividing by the base's share keeps S itself unscaled; rows are normalised afterwards
-            scaled = sp.csr_array(self.merged / self.base_share)
-            correlation = SparseOperator.from_scipy(scaled, device=self.device)
-        return Graphs(bipartite, correlation, self._triples(kept_triples))
+            correlation = SparseOperator.from_scipy(self.merged, device=self.device)
+        return Graphs(bipartite, correlation, self.base_share, self._triples(kept_triples))
 
     def _triples(self, kept: np.ndarray | None) -> KnowledgeEdges | None:
         """Join the kept triples, their inverses and the correlation edges, Eq. (18) third row."""

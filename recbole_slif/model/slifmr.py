@@ -153,7 +153,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         views = [items]
         if self.feature_branch is not None:
             rows, depth = self._item_rows("feature"), self._depth("feature")
-            views.append(self.feature_branch(rows, depth, graphs.correlation))
+            views.append(self.feature_branch(rows, depth, graphs.correlation, graphs.base_share))
         if self.knowledge_branch is not None:
             entities = self.entity_embedding.weight
             entities = self.knowledge_branch(entities, graphs.triples, self._depth("knowledge"))

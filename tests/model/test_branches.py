@@ -68,6 +68,21 @@ def test_the_view_equals_the_loops(correlation):
     np.testing.assert_allclose(view, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["row", "none"])
+def test_the_base_share_scales_the_features_beside_the_correlation(norm):
+    branch, _ = feature_branch(sge_feature_norm=norm)
+    extra = graph_oracle.knn(rows(seed=3).double().numpy(), 2)
+    joined = SparseOperator.from_coo(*np.nonzero(extra), extra[extra != 0], extra.shape)
+    presence = branch.presence.numpy()
+    graphs = [operator.to_scipy().toarray().astype(float) for operator in branch.graphs]
+    summed = 0.25 * graph_oracle.mixture(graphs, [0.5, 0.5], presence) + extra
+    if norm == "row":
+        summed = graph_oracle.row_normalise(summed)
+    expected = propagate(summed, rows().double().numpy(), 2)
+    view = branch(rows(), 2, joined, 0.25).detach().numpy()
+    np.testing.assert_allclose(view, expected, atol=1e-5)
+
+
 def test_an_item_without_features_keeps_its_row():
     branch, _ = feature_branch()
     torch.testing.assert_close(branch(rows(), 2, None)[8], rows()[8])

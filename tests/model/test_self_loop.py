@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_slif.errors import ConfigError
 from recbole_slif.model.self_loop import GraphSettings, SelfLoop
 from tests.model.stub import knowledge, settings
 from tests.oracle import graphs as graph_oracle
@@ -58,6 +59,11 @@ def test_no_correlation_before_the_first_refresh():
     assert found.correlation is None
     assert found.bipartite.shape == (N_USERS + N_ITEMS, N_USERS + N_ITEMS)
     assert not dense(found.bipartite)[N_USERS:, N_USERS:].any()
+
+
+def test_an_interval_below_one_is_refused():
+    with pytest.raises(ConfigError, match="sge_interval"):
+        loop(sge_interval=0)
 
 
 # ---- what ------------------------------------------------------------------------------------
@@ -114,9 +120,20 @@ def test_ema_weighs_the_base_and_every_graph_as_the_recursion_says():
     for seed in range(3):
         found.refresh(unified(seed))
         recursion = 0.6 * recursion + 0.4 * found.latest.toarray()
-    correlation = dense(found.full_graphs().correlation)
-    mixed = enhanced_feature_graph(base, correlation)
+    graphs = found.full_graphs()
+    assert graphs.base_share == pytest.approx(0.6**3)
+    mixed = enhanced_feature_graph(graphs.base_share * base, dense(graphs.correlation))
     np.testing.assert_allclose(mixed, graph_oracle.row_normalise(recursion), atol=1e-6)
+
+
+def test_ema_stays_finite_when_the_base_has_faded():
+    found = loop(sge_merge="ema", sge_decay=0.1)
+    for seed in range(400):
+        found.refresh(unified(seed % 3))
+    graphs = found.full_graphs()
+    assert graphs.base_share < 1e-300
+    assert np.isfinite(dense(graphs.correlation)).all()
+    assert dense(graphs.correlation).max() <= 1.0
 
 
 def test_accumulate_unites_the_edges_up_to_a_limit_newest_first():
