@@ -16,6 +16,7 @@ import recbole_slif  # noqa: F401  (its import makes RecBole's modules load on c
 from benchmarks.generate import SyntheticData
 from recbole_slif.config import properties_dir
 from recbole_slif.graph.knowledge import with_inverse
+from tests.peers import StandInGraph
 
 FIELDS = {
     "USER_ID_FIELD": "user_id",
@@ -110,37 +111,48 @@ class ArrayDataset:
         own = np.full(2 * self.inter_num, self.relation_num - 1)
         rows = np.concatenate([users, items, heads + self.user_num])
         columns = np.concatenate([items, users, tails + self.user_num])
-        size = self.user_num + self.entity_num
         values = np.concatenate([own, relations])
+        if form == "dgl":
+            graph = StandInGraph((torch.from_numpy(rows), torch.from_numpy(columns)))
+            graph.n_nodes = self.user_num + self.entity_num
+            graph.edata[self.relation_field] = torch.from_numpy(values)
+            return graph
+        size = self.user_num + self.entity_num
         return sp.coo_matrix((values, (rows, columns)), shape=(size, size))
 
 
 class HeldOut:
-    """Held-out items of some users, in the form our evaluation reads a loader."""
+    """Held-out items of some users, in the form of RecBole's full-sort loader.
+
+    Attributes:
+        uid_list: Evaluated users, ascending.
+        positives: Row starts `[n + 1]` and items of their held-out pairs.
+        history: Row starts and items of their training pairs, not to be recommended.
+    """
 
     def __init__(self, dataset: ArrayDataset, n_users: int, seed: int) -> None:
         """Draw 1 to 5 test items for each of `n_users` users.
 
         Args:
-            dataset: The training split, whose pairs are not to be recommended.
+            dataset: The training split.
             n_users: Evaluated users; all of them where there are not so many.
             seed: Seed of the draw.
         """
         rng = np.random.default_rng(seed)
         self._dataset = dataset
         count = min(n_users, dataset.user_num - 1)
-        self.users = np.sort(rng.permutation(np.arange(1, dataset.user_num))[:count])
-        history = sp.csr_array(dataset.inter_matrix("csr"))[self.users]
-        history.sort_indices()
-        self._history = history.indptr.astype(np.int64), history.indices.astype(np.int64)
+        users = np.sort(rng.permutation(np.arange(1, dataset.user_num))[:count])
+        self.uid_list = torch.from_numpy(users)
+        known = sp.csr_array(dataset.inter_matrix("csr"))[users]
+        self.history = known.indptr.astype(np.int64), known.indices.astype(np.int64)
         counts = rng.integers(1, 6, count)
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self._items = rng.integers(1, dataset.item_num, counts.sum())
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        self.positives = starts, rng.integers(1, dataset.item_num, counts.sum())
+        self.uid2positive_item = self._by_user(*self.positives)
+        self.uid2history_item = self._by_user(*self.history)
 
-    def positive_csr(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return users, row starts and items of the held-out pairs."""
-        return self.users, self._starts, self._items
-
-    def history_csr(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return row starts and items of the training pairs of the same users."""
-        return self._history
+    def _by_user(self, starts: np.ndarray, items: np.ndarray) -> np.ndarray:
+        lists = np.empty(self._dataset.user_num, dtype=object)
+        for place, user in enumerate(self.uid_list.tolist()):
+            lists[user] = torch.from_numpy(items[starts[place] : starts[place + 1]])
+        return lists

@@ -41,7 +41,7 @@ def whole_epoch(
         + steps * found["step"]
         + triple_steps * parts.get("knowledge step", 0.0)
     )
-    scale = EVALUATED_USERS / len(held_out.users)
+    scale = EVALUATED_USERS / len(held_out.uid_list)
     for name, ranking in (("evaluation", "ranking"), ("evaluation default", "ranking default")):
         if ranking in parts:
             found[name] = parts["propagation"] + scale * parts[ranking]
@@ -98,7 +98,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     """Write a result as a page: machine, seconds, ratios, memory and targets."""
     lines = [*_heading(result)]
     for threads, run in result["seconds"].items():
-        lines += ["", f"## Seconds, {threads} thread(s)", ""]
+        clock = "CPU" if result["clocks"][threads] == "process_time" else "wall-clock"
+        lines += ["", f"## Seconds ({clock}), {threads} thread(s)", ""]
         columns = (*_STEP, "step", "knowledge step", "epoch start", "epoch", "evaluation")
         lines += _table(columns, run, "{:.3f}")
         lines += ["", f"## Ours / RecBole, {threads} thread(s)", ""]

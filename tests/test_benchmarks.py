@@ -1,0 +1,119 @@
+"""The benchmark's data and report at tiny sizes: their structure, never their speed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.compare import main
+from benchmarks.dataset import ArrayDataset, HeldOut
+from benchmarks.generate import Sizes, read_interactions, synthetic_data
+from benchmarks.report import ratios, targets, whole_epoch
+from benchmarks.sides import Plan
+from recbole_slif.errors import DataError
+
+TINY = Sizes(
+    n_users=60,
+    n_items=40,
+    n_pairs=400,
+    n_entities=70,
+    n_relations=4,
+    n_triples=200,
+    dims=(("visual", 6),),
+)
+FLAGS = [
+    f"--{name.replace('_', '-')}={getattr(TINY, name)}" for name in vars(TINY) if name != "dims"
+]
+
+
+def test_generated_data_has_the_sizes_asked_for_and_follows_its_seed():
+    data, again, other = synthetic_data(TINY, 3), synthetic_data(TINY, 3), synthetic_data(TINY, 4)
+    assert len(set(zip(data.users, data.items, strict=True))) == TINY.n_pairs
+    assert set(data.users) == set(range(1, TINY.n_users + 1))
+    assert set(data.items) == set(range(1, TINY.n_items + 1))
+    kg = data.knowledge
+    assert len(set(zip(kg.heads, kg.relations, kg.tails, strict=True))) == TINY.n_triples
+    assert set(range(1, TINY.n_items + 1)) <= set(kg.heads)
+    assert kg.tails.min() > TINY.n_items and kg.tails.max() <= TINY.n_entities
+    assert kg.relations.min() >= 1 and kg.relations.max() <= TINY.n_relations
+    features = data.features["visual"]
+    assert features.matrix.shape == (TINY.n_items + 1, 6)
+    assert not features.presence[0]
+    for name in ("users", "items"):
+        np.testing.assert_array_equal(getattr(data, name), getattr(again, name))
+        assert not np.array_equal(getattr(data, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("wrong", [{"n_pairs": 10}, {"n_entities": 40}, {"n_triples": 5}])
+def test_sizes_that_cannot_be_are_refused(wrong):
+    with pytest.raises(DataError):
+        synthetic_data(Sizes(**{**vars(TINY), **wrong}))
+
+
+def test_real_interactions_replace_the_generated_ones(tmp_path):
+    path = tmp_path / "amazon-book.train.inter"
+    path.write_text("user_id:token\titem_id:token\nb\t9\na\t9\na\t7\n", "utf-8")
+    users, items = read_interactions(path)
+    assert users.tolist() == [2, 1, 1]
+    assert items.tolist() == [2, 2, 1]
+    data = synthetic_data(TINY, interactions=(users, items))
+    assert (data.n_users, data.n_items) == (3, 3)
+    path.write_text("item_id:token\tuser_id:token\n1\t2\n", "utf-8")
+    with pytest.raises(DataError, match="line 1"):
+        read_interactions(path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_interactions(tmp_path / "none.inter")
+
+
+def test_an_epoch_is_its_start_and_all_its_steps():
+    dataset = ArrayDataset(synthetic_data(TINY))
+    parts = {
+        "forward": 1.0,
+        "backward": 2.0,
+        "optimizer": 3.0,
+        "knowledge step": 10.0,
+        "epoch start": 5.0,
+        "propagation": 7.0,
+        "ranking": 1.0,
+    }
+    found = whole_epoch(parts, dataset, 100, HeldOut(dataset, 10, 0))
+    assert found["step"] == 6.0
+    assert found["epoch"] == 5.0 + 4 * 6.0 + 4 * 10.0
+    assert found["evaluation"] == pytest.approx(7.0 + 41_113 / 10)
+
+
+def test_ratios_and_targets_judge_what_they_say():
+    plans = (Plan("LightGCN", "LightGCN", True, "peer"), Plan("peer", "LightGCN", False))
+    run = {"LightGCN": {"step": 1.0, "epoch": 2.0}, "peer": {"step": 10.0, "epoch": 8.0}}
+    found = ratios(run, plans)
+    assert found == {"LightGCN": {"step": 0.1, "epoch": 0.25}}
+    rows = targets({"1": found}, {"SLIFMR step": {"peak_process_gib": 5.0}})
+    assert [row["reached"] for row in rows] == [True, False]
+
+
+def test_a_tiny_run_writes_ratios_for_every_part(tmp_path, capsys):
+    path = tmp_path / "result.json"
+    few = ["--dims=visual=6", "--batch-size=64", "--rounds=1", "--eval-users=20"]
+    assert main([*FLAGS, *few, f"--output={path}"]) == 0
+    result = json.loads(path.read_text("utf-8"))
+    ours = {"LightGCN", "KGAT", "KGIN"} | {
+        f"SLIFMR {mode}{pruned}" for mode in ("step", "epoch") for pruned in ("", ", pruned")
+    }
+    assert set(result["ratios"]["1"]) == ours
+    parts = {"forward", "backward", "optimizer", "step", "epoch", "evaluation"}
+    assert all(parts <= set(row) for row in result["ratios"]["1"].values())
+    assert all(
+        value > 0 for row in result["seconds"]["1"].values() for value in row.values() if value
+    )
+    assert len(result["targets"]) >= 3
+    assert "processor" in result["machine"] and "date" in result
+    page = capsys.readouterr().out
+    assert "extrapolated to 7 steps" in page
+    assert all(f"| {label} |" in page for label in result["seconds"]["1"])
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    assert main([*FLAGS, f"--data={tmp_path}"]) == 1
+    assert "amazon-book.train.inter" in capsys.readouterr().err
