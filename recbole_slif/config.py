@@ -100,8 +100,6 @@ class SlifConfig(Config):
         tuned_file: name of the tuned file in use, or None.
     """
 
-    parameters: dict[str, list[str]]
-
     def __init__(
         self,
         model: str | type | None = None,
@@ -130,11 +128,6 @@ class SlifConfig(Config):
 
     def compatibility_settings(self) -> None:
         """Leave numpy alone: `compat` has added the names that are missing."""
-
-    def _init_parameters_category(self) -> None:
-        super()._init_parameters_category()
-        # RecBole appends to lists that all its configurations share
-        self.parameters = {title: list(keys) for title, keys in self.parameters.items()}
 
     def _build_yaml_loader(self) -> type[SettingsLoader]:
         return SettingsLoader

@@ -114,9 +114,15 @@ def test_later_layers_win(tmp_path, monkeypatch):
     read_keys.cache_clear()
 
 
-def test_three_keys_are_merged_and_others_replaced():
-    config = make(overrides={"eval_args": {"order": "TO"}, "topk": [20]})
-    assert config["eval_args"]["order"] == "TO"
+def test_three_keys_are_merged_and_others_replaced(tmp_path):
+    path = write(tmp_path / "own.yaml", "eval_args: {order: TO, group_by: none}\n")
+    config = make(
+        config_files=path,
+        overrides={"eval_args": {"group_by": "user"}, "topk": [20]},
+        argv=["--train_neg_sample_args={'sample_num': 2}"],
+    )
+    assert (config["eval_args"]["order"], config["eval_args"]["group_by"]) == ("TO", "user")
+    assert config["train_neg_sample_args"]["sample_num"] == 2
     assert config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
     assert config["topk"] == [20]
     assert config["load_col"]["kg"] == ["head_id", "relation_id", "tail_id"]
@@ -215,7 +221,7 @@ def test_metrics_and_valid_metric_are_checked_together():
 def test_command_line_text_becomes_the_keys_type():
     argv = ["--epochs", "7", "--use_gpu=false", "--clip_grad_norm={'max_norm': 5}"]
     argv += [
-        "--checkpoint_dir=007",
+        "--checkpoint_dir=2026",
         "--gpu_id=0",
         "--eval_batch_size=1e3",
         "--valid_metric=NDCG@10",
@@ -223,7 +229,7 @@ def test_command_line_text_becomes_the_keys_type():
     config = make(argv=argv)
     assert config["epochs"] == 7 and config["use_gpu"] is False
     assert config["clip_grad_norm"] == {"max_norm": 5}
-    assert config["checkpoint_dir"] == "007" and config["eval_batch_size"] == 1000
+    assert config["checkpoint_dir"] == "2026" and config["eval_batch_size"] == 1000
     assert config["valid_metric"] == "NDCG@10"
 
 
