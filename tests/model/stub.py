@@ -61,7 +61,7 @@ def features(n_items, missing, dims=(5, 3), seed=0):
         presence = np.ones(n_items, dtype=bool)
         presence[[0, *missing.get(number, ())]] = False
         matrix = rng.standard_normal((n_items, dim)).astype(np.float32)
-        matrix[~presence] = 0.0
+        matrix[~presence] = 9.0  # must never be looked at
         found[f"m{number}"] = ModalityFeatures(matrix, presence, int(presence.sum()))
     return found
 
