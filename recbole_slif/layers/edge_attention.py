@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -11,6 +13,9 @@ from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.layers.edge_kernels import edge_dots, reduce_runs, weighted_bags
+from recbole_slif.layers.scratch import ScratchPool
+
+_SCRATCH = ScratchPool()
 
 
 class _PairScores(Function):
@@ -21,8 +26,7 @@ class _PairScores(Function):
         ctx: Any, x: Tensor, projection: Tensor, relation_rows: Tensor, edges: KnowledgeEdges
     ) -> Tensor:
         counts = list(edges.pairs_per_relation)
-        hidden = x.new_empty(edges.n_pairs, x.shape[1])
-        scorers = torch.empty_like(hidden)
+        hidden, scorers = (_SCRATCH.empty(edges.n_pairs, x) for _ in range(2))
         # Cut once: slicing inside the loop costs more than the products themselves.
         parts = (edges.pair_heads, hidden, scorers)
         blocks = zip(*(part.split(counts) for part in parts), strict=True)
@@ -45,27 +49,42 @@ class _PairScores(Function):
         grad_x = weighted_bags(
             edges.tail_offsets, edges.tail_pairs, grad.index_select(0, edges.tail_order), scorers
         )
-        grad_pairs = weighted_bags(
-            edges.pair_offsets, edges.pair_tails, grad.index_select(0, edges.pair_order), x
-        )
         grad_projection = torch.zeros_like(projection)
         grad_relations = projection.new_zeros(projection.shape[0], projection.shape[2])
+        grad_heads = _SCRATCH.empty(edges.n_pairs, x)
         counts = list(edges.pairs_per_relation)
-        blocks = zip(
-            *(t.split(counts) for t in (edges.pair_heads, grad_pairs, hidden)), strict=True
-        )
-        for relation, (heads, grad_rows, rows) in enumerate(blocks):
+        parts = (edges.pair_heads, hidden, grad_heads)
+        blocks = zip(*(part.split(counts) for part in parts), strict=True)
+        by_pair = _edges_by_relation(edges, grad.index_select(0, edges.pair_order))
+        for relation, (block, cut) in enumerate(zip(blocks, by_pair, strict=True)):
+            heads, rows, head_rows = block
             if len(heads):
                 matrix = projection[relation]
+                grad_rows = weighted_bags(*cut, x)
                 grad_hidden = torch.mm(grad_rows, matrix.t())
                 grad_hidden = torch.ops.aten.tanh_backward(grad_hidden, rows)
                 torch.mm(rows.t(), grad_rows, out=grad_projection[relation])
                 grad_projection[relation].addmm_(grad_hidden.t(), x.index_select(0, heads))
                 torch.sum(grad_hidden, 0, out=grad_relations[relation])
-                # This block's scorer gradients are spent: the head gradients take their place.
-                torch.mm(grad_hidden, matrix, out=grad_rows)
-        grad_x += weighted_bags(edges.head_pair_offsets, edges.head_pairs, None, grad_pairs)
+                torch.mm(grad_hidden, matrix, out=head_rows)
+        grad_x += weighted_bags(edges.head_pair_offsets, edges.head_pairs, None, grad_heads)
         return grad_x, grad_projection, grad_relations, None
+
+
+def _edges_by_relation(
+    edges: KnowledgeEdges, weights: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Cut the edges in pair order, with `weights [n_edges]` in that order, at the relations.
+
+    Yields:
+        For each relation the offsets of its pairs from 0, and the tails and weights of its edges.
+    """
+    firsts = torch.tensor([0, *accumulate(edges.pairs_per_relation)])
+    starts = edges.pair_offsets[firsts.to(edges.device)].tolist()
+    for pairs, places in zip(pairwise(firsts.tolist()), pairwise(starts), strict=True):
+        offsets = edges.pair_offsets[pairs[0] : pairs[1] + 1] - places[0]
+        cut = slice(*places)
+        yield offsets, edges.pair_tails[cut], weights[cut]
 
 
 class _HeadSoftmax(Function):
