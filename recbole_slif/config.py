@@ -11,12 +11,14 @@ from typing import Any
 
 import recbole
 from recbole.config import Config
-from recbole.evaluator import metric_types
-from recbole.utils import ModelType, get_model
+from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import registry
+from recbole_slif.config_checks import check_settings
 from recbole_slif.config_keys import Key, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
+from recbole_slif.data.locate import config_folder
 from recbole_slif.errors import ConfigError
 
 _RECBOLE = Path(recbole.__file__).parent
@@ -34,6 +36,11 @@ def properties_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parent.parent / "properties"
 
 
+def known_datasets() -> tuple[str, ...]:
+    """Return the names of the data sets that have a property file of ours."""
+    return tuple(sorted(path.stem for path in (properties_dir() / "dataset").glob("*.yaml")))
+
+
 def recbole_models() -> tuple[str, ...]:
     """Return the names of RecBole's own models that have a property file."""
     return tuple(sorted(path.stem for path in (_RECBOLE / "properties/model").glob("[A-Z]*.yaml")))
@@ -43,19 +50,20 @@ def find_model_class(model: str | type) -> tuple[str, type]:
     """Look a model up: one of ours, RecBole's own, `module:Class`, or a class as it is.
 
     Raises:
-        ConfigError: nobody knows the name.
+        ConfigError: nobody knows the name, or it names something else.
     """
     if not isinstance(model, str):
-        return model.__name__, model
+        return model.__name__, _recommender(model, model.__name__)
     entry = registry.find_model(model)
     if entry is not None:
         return model, entry.load()
     if ":" in model:
         module, _, name = model.partition(":")
         try:
-            return name, getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"model '{model}' cannot be imported: {error}.") from error
+        return name, _recommender(found, model)
     if model not in recbole_models():
         raise registry.unknown_model(model, recbole_models())
     try:
@@ -64,24 +72,13 @@ def find_model_class(model: str | type) -> tuple[str, type]:
         raise ConfigError(f"RecBole's model '{model}' cannot be imported: {error}.") from error
 
 
-def dataset_folder(data_path: str, dataset: str) -> Path:
-    """Return the folder of a data set; ml-100k is taken from RecBole's examples if not given.
-
-    Raises:
-        ConfigError: there is no such folder; the nearest name is offered.
-    """
-    folder = Path(data_path) / dataset
-    example = _RECBOLE / "dataset_example" / dataset
-    if folder.is_dir():
-        return folder
-    if example.is_dir():
-        return example
-    names = {path.name for path in Path(data_path).glob("*") if path.is_dir()}
-    names |= {path.name for path in (_RECBOLE / "dataset_example").glob("*")}
-    raise ConfigError(
-        f"data set '{dataset}' is not known: there is no folder '{folder}'"
-        f"{nearest(dataset, names) or '.'} Found: {', '.join(sorted(names))}."
-    )
+def _recommender(found: Any, name: str) -> type:
+    if not (isinstance(found, type) and issubclass(found, AbstractRecommender)):
+        raise ConfigError(
+            f"model '{name}' is no recommender class; it must derive from one of RecBole's "
+            "(recbole.model.abstract_recommender)."
+        )
+    return found
 
 
 class SlifConfig(Config):
@@ -178,7 +175,7 @@ class SlifConfig(Config):
             self._take(declared, f"class {model}")
         self.external_config_dict: dict[str, Any] = {}
         for key, source, value in self._given:
-            self._check(key, source, value, model)
+            self._check(key, source, value)
         if self.external_config_dict.get("use_tuned", self.internal_config_dict["use_tuned"]):
             self._take_tuned(dataset, model)
 
@@ -203,20 +200,34 @@ class SlifConfig(Config):
             self.internal_config_dict[key] = _merge(key, self.internal_config_dict.get(key), value)
             self.sources[key] = source
 
-    def _check(self, key: str, source: str, value: Any, model: str) -> None:
-        """Take one value the user gave.
+    @property
+    def accepted_keys(self) -> frozenset[str]:
+        """Names of the keys that may be set for this model."""
+        return frozenset(self._known)
+
+    def converted(self, key: str, value: Any, source: str) -> Any:
+        """Return a value in its key's type.
+
+        Args:
+            key: the key.
+            value: what was given.
+            source: where it was given, for the message.
 
         Raises:
-            ConfigError: the key is unknown here, or its value has the wrong type.
+            ConfigError: the key is unknown here, or its value cannot be used.
         """
-        if key in _CHOICE_OF_RUN:
-            return
         known = self._known.get(key)
         if known is None:
-            raise _unknown_key(key, source, model, self._known)
-        if source == "command line":
-            value = known.from_text(value)
-        value = known.convert(value, source)
+            raise _unknown_key(key, source, self.model, self._known)
+        return known.convert(value, source)
+
+    def _check(self, key: str, source: str, value: Any) -> None:
+        """Take one value the user gave."""
+        if key in _CHOICE_OF_RUN:
+            return
+        if source == "command line" and key in self._known:
+            value = self._known[key].from_text(value)
+        value = self.converted(key, value, source)
         self.external_config_dict[key] = _merge(key, self.external_config_dict.get(key), value)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -233,13 +244,20 @@ class SlifConfig(Config):
 
     def _set_default_parameters(self) -> None:
         settings = self.final_config_dict
-        folder = dataset_folder(settings["data_path"], self.dataset)
-        _check_metrics(settings)
+        folder = config_folder(settings["data_path"], self.dataset, known_datasets())
+        if self.sources["train_neg_sample_args"] == "overall.yaml" and self._takes_no_negatives():
+            settings["train_neg_sample_args"] = None
+        check_settings(settings)
         try:
             super()._set_default_parameters()
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"{error}") from error
         settings["data_path"] = str(folder)
+
+    def _takes_no_negatives(self) -> bool:
+        """Tell RecBole's models that learn from whole rows, or by cross entropy over all items."""
+        listwise = getattr(self.model_class, "input_type", None) == InputType.LISTWISE
+        return listwise or self.final_config_dict.get("loss_type") == "CE"
 
     def _init_device(self) -> None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -324,26 +342,6 @@ def _merge(key: str, lower: Any, value: Any) -> Any:
     if key in _MERGED and isinstance(lower, dict) and isinstance(value, dict):
         return {**lower, **value}
     return value
-
-
-def _check_metrics(settings: Mapping[str, Any]) -> None:
-    """Check that the metrics exist and that the validation metric is among them.
-
-    Raises:
-        ConfigError: naming `metrics` or `valid_metric`.
-    """
-    metrics = settings["metrics"]
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    for name in metrics:
-        if str(name).lower() not in metric_types:
-            near = nearest(str(name), metric_types)
-            raise ConfigError(f"metrics: '{name}' is not a metric of RecBole{near or '.'}")
-    name, at, length = settings["valid_metric"].partition("@")
-    ranks = settings["topk"] if isinstance(settings["topk"], (list, tuple)) else [settings["topk"]]
-    if name.lower() not in {str(metric).lower() for metric in metrics}:
-        raise ConfigError(f"valid_metric: {name} is not among metrics {list(metrics)}; add it.")
-    if at and length not in {str(rank) for rank in ranks}:
-        raise ConfigError(f"valid_metric: {length} is not among topk {list(ranks)}; add it.")
 
 
 def _plain(value: Any) -> Any:

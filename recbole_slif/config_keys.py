@@ -1,12 +1,14 @@
 """What keys exist, of which type, in which file: learned from the comments of the property files.
 
 Every line of our property files reads `key: value  # (type) meaning`, with choices written
-`(str: one|other)`. RecBole's files follow nearly the same habit.
+`(str: one|other)` and limits `(int: >= 1)`, `(float: > 0)` or `(float: 0 to 1)`. RecBole's files
+follow nearly the same habit.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from recbole_slif.config_yaml import read_literal, read_settings
 from recbole_slif.errors import ConfigError
 
 _LINE = re.compile(r"^(?P<key>\w+)\s*:.*?\s#\s*\((?P<type>[^)]*)\)")
+_LIMITS = re.compile(r"^(?:(?P<sign>>=?) *(?P<low>[\d.]+)|(?P<from>[\d.]+) to (?P<to>[\d.]+))$")
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "string": (str,),
@@ -39,6 +42,38 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Smallest and largest number a key takes; `open` leaves the smallest itself out."""
+
+    low: float
+    high: float = math.inf
+    open: bool = False
+
+    def hold(self, value: Any) -> bool:
+        """Say whether a number, or every number of a list, lies within."""
+        if isinstance(value, (list, tuple)):
+            return all(map(self.hold, value))
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return True
+        return self.low <= value <= self.high and not (self.open and value == self.low)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'more than' if self.open else 'at least'} {self.low:g}"
+        return f"between {self.low:.12g} and {self.high:.12g}"
+
+
+def parse_limits(text: str) -> Limits | None:
+    """Read `>= 1`, `> 0` or `0 to 1`; anything else sets no limits."""
+    match = _LIMITS.match(text.strip())
+    if match is None:
+        return None
+    if match["sign"]:
+        return Limits(float(match["low"]), open=match["sign"] == ">")
+    return Limits(float(match["from"]), float(match["to"]))
+
+
+@dataclass(frozen=True)
 class Key:
     """One configuration key.
 
@@ -47,12 +82,14 @@ class Key:
         types: accepted types, empty if any value is.
         choices: accepted words, empty if any is.
         nullable: null is accepted.
+        limits: of numbers, None if any is accepted.
     """
 
     name: str
     types: tuple[type, ...]
     choices: tuple[str, ...]
     nullable: bool
+    limits: Limits | None = None
 
     def convert(self, value: Any, source: str) -> Any:
         """Return `value` in the key's type.
@@ -77,6 +114,8 @@ class Key:
                 f"{source}: {self.name} cannot be '{value}'; "
                 f"it is one of {', '.join(self.choices)}.{hint}"
             )
+        if self.limits is not None and not self.limits.hold(value):
+            raise ConfigError(f"{source}: {self.name} must be {self.limits}, not {value}.")
         return value
 
     def _as_type(self, value: Any, source: str) -> Any:
@@ -114,7 +153,8 @@ def parse_type(comment: str) -> tuple[tuple[type, ...], tuple[str, ...], bool]:
         Accepted types (empty if the words are not understood), choices, and whether null is named.
     """
     words, _, listed = comment.partition(":")
-    choices = tuple(word.strip() for word in listed.split("|")) if listed else ()
+    worded = bool(listed) and parse_limits(listed) is None
+    choices = tuple(word.strip() for word in listed.split("|")) if worded else ()
     types: list[type] = []
     nullable = False
     for part in re.split(r"\s+or\s+|,\s*", words.strip()):
@@ -150,13 +190,15 @@ def read_keys(path: Path, ours: bool) -> Mapping[str, Key]:
             comments[match["key"]] = match["type"]
     keys = {}
     for name, default in read_settings(path).items():
-        types, choices, nullable = parse_type(comments.get(name, "?"))
+        comment = comments.get(name, "?")
+        types, choices, nullable = parse_type(comment)
         if types:
             types = tuple(dict.fromkeys((*types, *_type_of(default))))
         elif ours:
             types = _type_of(default)
         nullable = nullable or default is None or not ours
-        keys[name] = Key(name, _LOOSE.get(name, types), choices, nullable)
+        limits = parse_limits(comment.partition(":")[2])
+        keys[name] = Key(name, _LOOSE.get(name, types), choices, nullable, limits)
     return keys
 
 

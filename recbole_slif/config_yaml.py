@@ -81,7 +81,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 def read_literal(text: str) -> Any:
     """Read a number, truth value, list, tuple, dictionary or null from text, else keep the text.
 
-    Nothing is ever run: `true`, `false`, `none`, `null` and `~` count as well in any case.
+    Nothing is ever run: `true`, `false`, `none`, `null` and `~` count as well in any case. Words in
+    a list or dictionary need no quotes: what is no Python literal there is read as YAML.
     """
     stripped = text.strip()
     if stripped.lower() in _WORDS:
@@ -89,6 +90,16 @@ def read_literal(text: str) -> Any:
     try:
         return ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return _read_flow(stripped, text)
+
+
+def _read_flow(stripped: str, text: str) -> Any:
+    """Read `[a, b]` and `{a: b}`, else keep the text."""
+    if stripped[:1] + stripped[-1:] not in ("[]", "{}"):
+        return text
+    try:
+        return yaml.load(stripped, Loader=SettingsLoader)  # noqa: S506 - derives from SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
 
 

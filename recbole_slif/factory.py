@@ -20,7 +20,7 @@ def accepted_keys(
     model: str | type, dataset: str, overrides: Mapping[str, Any] | None = None
 ) -> frozenset[str]:
     """Return the configuration keys that a model takes."""
-    return frozenset(SlifConfig(model, dataset, overrides=dict(overrides or {}))._known)
+    return SlifConfig(model, dataset, overrides=dict(overrides or {})).accepted_keys
 
 
 def load_data(config: Any) -> Any:

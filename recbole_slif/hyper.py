@@ -104,12 +104,9 @@ def _read_line(text: str, where: str) -> Parameter:
 
 def _read_choices(text: str) -> list[Any]:
     listed = read_literal(text)
-    if isinstance(listed, list | tuple):
-        return [read_literal(entry) if isinstance(entry, str) else entry for entry in listed]
-    inner = text.strip()
-    if not (inner.startswith("[") and inner.endswith("]")):
+    if not isinstance(listed, list | tuple):
         return []
-    return [read_literal(part.strip()) for part in inner[1:-1].split(",") if part.strip()]
+    return [read_literal(entry) if isinstance(entry, str) else entry for entry in listed]
 
 
 class Search(HyperTuning):

@@ -111,5 +111,5 @@ def unknown_model(name: str, others: tuple[str, ...] = ()) -> ConfigError:
     known = [*MODELS, *others]
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.4)
-    hint = f"; did you mean '{folded[near[0]]}'?" if near else ""
+    hint = f"; did you mean '{folded[near[0]]}'?" if near else "."
     return ConfigError(f"model '{name}' is not known{hint} Ours: {', '.join(MODELS)}.")

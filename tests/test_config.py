@@ -13,11 +13,12 @@ from recbole.config import Config
 from recbole.model.general_recommender import BPR as RECBOLE_BPR
 
 from recbole_slif import config as module
-from recbole_slif.config import SlifConfig, dataset_folder, find_model_class, properties_dir
-from recbole_slif.config_keys import parse_type, read_keys
+from recbole_slif.config import SlifConfig, find_model_class, properties_dir
+from recbole_slif.config_keys import parse_limits, parse_type, read_keys
 from recbole_slif.config_yaml import read_literal, read_options, read_settings, split_names
-from recbole_slif.errors import ConfigError
+from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.registry import MODELS
+from tests.toy import write_toy
 
 PROPERTY_FILES = sorted(properties_dir().rglob("*.yaml"))
 CONVENTION = re.compile(r"^(\w+): (.+?)  # \((\w+(?: or \w+)*)(?:: [^)]+)?\) \S.*$")
@@ -39,7 +40,7 @@ def write(path, text):
 
 
 def refused(message, **given):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(SlifError) as caught:
         make(**given)
     text = str(caught.value)
     assert "\n" not in text
@@ -85,7 +86,7 @@ def test_later_layers_win(tmp_path, monkeypatch):
     for path in properties_dir().glob("*.yaml"):
         write(base / path.name, path.read_text("utf-8"))
     monkeypatch.setattr(module, "properties_dir", lambda: base)
-    (tmp_path / "toy").mkdir()
+    write_toy(tmp_path)
 
     def learning_rate(**given):
         config = make(
@@ -129,7 +130,7 @@ def test_three_keys_are_merged_and_others_replaced(tmp_path):
 
 
 def test_all_models_read_the_same_columns(tmp_path):
-    (tmp_path / "toy").mkdir()
+    write_toy(tmp_path)
     overrides = {"data_path": str(tmp_path)}
     columns = [
         make(model=model, dataset="toy", overrides=overrides)["load_col"]
@@ -215,7 +216,11 @@ def test_metrics_and_valid_metric_are_checked_together():
     refused("'Recal' is not a metric.*'recall'", overrides={"metrics": ["Recal"]})
     refused("valid_metric: 20 is not among topk", overrides={"topk": [10]})
     refused("valid_metric: Hit is not among metrics", overrides={"valid_metric": "Hit@20"})
-    refused("topk must be a positive", overrides={"topk": [20, -1]})
+    refused("topk must be at least 1, not", overrides={"topk": [20, -1]})
+    refused("valid_metric: Recall needs the length", overrides={"valid_metric": "Recall"})
+    auc = {"metrics": ["GAUC"], "valid_metric": "GAUC@20"}
+    refused("valid_metric: GAUC has no list length", overrides=auc)
+    assert make(overrides={**auc, "valid_metric": "GAUC"})["valid_metric"] == "GAUC"
 
 
 def test_command_line_text_becomes_the_keys_type():
@@ -309,6 +314,72 @@ def test_parse_type():
     assert parse_type("str: a|b c|d") == ((str,), ("a", "b c", "d"), False)
     assert parse_type("list of int or None") == ((list, tuple), (), True)
     assert parse_type("file name of a model") == ((), (), True)
+    assert parse_type("int: >= 1") == ((int,), (), False)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [(">= 1", [1, 7, [2, 3], "word", None], [0, -1, [2, 0]]), ("> 0", [0.1], [0, 0.0, -1]),
+     ("0 to 1", [0, 1, 0.5], [1.01, -0.1, float("nan")])],
+)  # fmt: skip
+def test_limits(text, inside, outside):
+    limits = parse_limits(text)
+    assert all(map(limits.hold, inside))
+    assert not any(map(limits.hold, outside))
+
+
+def test_choices_are_no_limits():
+    assert parse_limits("none|kg|mm") is None
+
+
+@pytest.mark.parametrize("words", ["[visual, text]", "['visual', 'text']", "[visual,text]"])
+def test_lists_of_words_need_no_quotes(words):
+    assert make(argv=[f"--modalities={words}"])["modalities"] == ["visual", "text"]
+
+
+@pytest.mark.parametrize("text", ["[open", "{a: [}", "[a: b: c]", "[!!python/name:os.system ]"])
+def test_what_is_no_list_stays_text(text):
+    assert read_literal(text) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("eval_args", {"spilt": 1}, "'spilt' is none of split, group_by.*'split'"),
+     ("eval_args", {"split": {"XX": [1]}}, "split is "),
+     ("eval_args", {"split": {"RS": [0.8, 0.2]}}, "three shares"),
+     ("eval_args", {"split": {"LS": "all"}}, "LS is one of"),
+     ("eval_args", {"group_by": "item"}, "group_by is user or none"),
+     ("eval_args", {"order": "XX"}, "order is RO or TO"),
+     ("eval_args", {"mode": "uni"}, "mode is full, uniN"),
+     ("eval_args", {"mode": {"valid": "full", "test": "al"}}, "mode is full, uniN"),
+     ("train_neg_sample_args", {"sample_nm": 2}, "did you mean 'sample_num'"),
+     ("train_neg_sample_args", {"distribution": "gauss"}, "uniform or popularity"),
+     ("train_neg_sample_args", {"sample_num": 0}, "from 1 on"),
+     ("train_neg_sample_args", {"dynamic": True}, "candidate_num"),
+     ("user_inter_num_interval", "100", "no interval"),
+     ("item_inter_num_interval", "[5,inf);[9,2]", "'\\[9,2\\]' is no interval"),
+     ("val_interval", {"rating": "[3"}, ": rating: ")],
+)  # fmt: skip
+def test_parts_of_a_value_are_checked(key, value, said):
+    refused(f"{key}.*{said}", overrides={key: value})
+
+
+@pytest.mark.parametrize("model", ["DiffRec", "LightGCN"])
+def test_models_of_whole_rows_take_no_negatives(model):
+    wanted = "none" if model == "DiffRec" else "uniform"
+    assert make(model)["train_neg_sample_args"]["distribution"] == wanted
+    given = {"train_neg_sample_args": None}
+    assert make(model, overrides=given)["train_neg_sample_args"]["distribution"] == "none"
+
+
+@pytest.mark.parametrize("model", ["json:dumps", "json:JSONDecoder", "json:"])
+def test_only_recommenders_are_models(model):
+    refused("is no recommender|cannot be imported", model=model)
+
+
+def test_accepted_keys_are_the_models_own():
+    assert "sge_n" in make("SLIFMR").accepted_keys
+    assert "sge_n" not in make("BPR").accepted_keys
 
 
 # ---------------------------------------------------------------- models, data sets, devices
@@ -339,8 +410,11 @@ def test_unknown_model_offers_the_nearest(typed):
 def test_unknown_dataset_offers_the_nearest(tmp_path):
     (tmp_path / "books").mkdir()
     overrides = {"data_path": str(tmp_path)}
-    refused("'book'.*did you mean 'books'", dataset="book", overrides=overrides)
+    refused("'books1'.*did you mean 'books'", dataset="books1", overrides=overrides)
     refused("'ml-100'.*did you mean 'ml-100k'", dataset="ml-100")
+    refused("'amazon-bok'.*did you mean 'amazon-book'", dataset="amazon-bok")
+    refused("needs amazon-book.train.inter and .*KGAT's release", dataset="amazon-book")
+    refused("needs alibaba-ifashion.train.inter and .*KGIN's", dataset="alibaba-ifashion")
     with pytest.raises(ConfigError, match="no dataset is named"):
         SlifConfig("BPR")
 
@@ -348,7 +422,6 @@ def test_unknown_dataset_offers_the_nearest(tmp_path):
 def test_own_copy_of_the_embedded_data_set_wins(tmp_path):
     assert Path(make()["data_path"]).parent.name == "dataset_example"
     (tmp_path / "ml-100k").mkdir()
-    assert dataset_folder(str(tmp_path), "ml-100k") == tmp_path / "ml-100k"
     config = make(overrides={"data_path": str(tmp_path)})
     assert config["data_path"] == str(tmp_path / "ml-100k")
 

@@ -108,7 +108,7 @@ def test_each_setting_of_a_model_is_explained_on_its_line(name):
         assert kind in TYPES, f"{relative(path)}:{number} has the unknown type '{kind}'"
         assert found["key"] not in seen, f"{relative(path)}:{number} repeats {found['key']}"
         seen.add(found["key"])
-        if ":" in found["type"]:
+        if "|" in found["type"]:
             choices = [choice.strip() for choice in found["type"].split(":", 1)[1].split("|")]
             value = str(settings_of(name)[found["key"]])
             assert value in choices, f"{relative(path)}:{number}: {value} is not among {choices}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from importlib import resources, util
 from pathlib import Path
 
@@ -9,6 +11,13 @@ from recbole_slif.errors import DataError
 
 EMBEDDED = "ml-100k"
 _HELP = "docs/DATASETS.md says how to get or make them"
+_ORIGINS = {
+    "amazon-book": "they are written from train.txt and test.txt of Data/amazon-book in KGAT's "
+    "release, github.com/xiangwang1223/knowledge_graph_attention_network",
+    "alibaba-ifashion": "they are written from train.txt, test.txt and kg_final.txt of "
+    "data/alibaba-fashion in KGIN's release, "
+    "github.com/huangtinglin/Knowledge_Graph_based_Intent_Network",
+}
 
 
 def _candidates(data_path: str | Path, name: str) -> list[Path]:
@@ -16,15 +25,21 @@ def _candidates(data_path: str | Path, name: str) -> list[Path]:
     return [path for path in (base / name, base) if path.is_dir() and path.name == name]
 
 
-def resolve_folder(data_path: str | Path, name: str) -> Path:
+def resolve_folder(data_path: str | Path, name: str, known: Collection[str] = ()) -> Path:
     """Return the folder that holds data set `name`.
 
     `data_path` is either the folder that contains `name/` or `name/` itself, as RecBole's config
     rewrites it. `ml-100k` is embedded: without interactions of one's own, the files in the recbole
     wheel are used.
 
+    Args:
+        data_path: see above.
+        name: the data set's name.
+        known: further names to offer where this one is mistyped.
+
     Raises:
-        DataError: There is no such folder; the text lists the files it should hold.
+        DataError: There is no such folder; the text lists the files it should hold and says how to
+            get them, or names the nearest data set that there is.
     """
     for folder in _candidates(data_path, name):
         if interaction_files(folder, name) or (name != EMBEDDED and any(folder.iterdir())):
@@ -34,11 +49,40 @@ def resolve_folder(data_path: str | Path, name: str) -> Path:
     # RecBole's config appends the name to data_path; what the user typed is above it.
     base = Path(data_path)
     shown = base if base.name == name else base / name
+    if name not in known and not shown.is_dir():
+        raise _unknown_name(name, shown, known)
+    files = f"{name}.inter, or {name}.train.inter and {name}.test.inter"
+    if name in _ORIGINS:
+        files = f"{name}.train.inter and {name}.test.inter"
     raise DataError(
-        f"data set '{name}': no files in {shown}; it needs {name}.inter, or {name}.train.inter "
-        f"and {name}.test.inter, and for knowledge graph models {name}.kg and {name}.link; "
-        f"set data_path or add them ({_HELP})"
+        f"data set '{name}': no files in {shown}; it needs {files}, and for knowledge graph models "
+        f"{name}.kg and {name}.link; set data_path or add them ({_ORIGINS.get(name, _HELP)})"
     )
+
+
+def _unknown_name(name: str, shown: Path, known: Collection[str]) -> DataError:
+    parent = shown.parent
+    found = {path.name for path in parent.iterdir() if path.is_dir()} if parent.is_dir() else set()
+    names = sorted({EMBEDDED, *known, *found})
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return DataError(
+        f"data set '{name}' is not known: there is no folder '{shown}'{hint} "
+        f"Known: {', '.join(names)}; for your own, put {name}.inter into {shown}/ or set data_path"
+    )
+
+
+def config_folder(data_path: str | Path, name: str, known: Collection[str] = ()) -> Path:
+    """Return the folder that the key `data_path` is set to once a data set is chosen.
+
+    That is the user's own folder where there is one, even if it holds features alone and the
+    interactions are the embedded ones.
+
+    Raises:
+        DataError: see `resolve_folder`.
+    """
+    folder = resolve_folder(data_path, name, known)
+    return next(iter(_candidates(data_path, name)), folder)
 
 
 def feature_folders(data_path: str | Path, name: str) -> list[Path]:
@@ -71,9 +115,9 @@ def interaction_files(folder: Path, name: str) -> dict[str, Path]:
 
 
 def missing_file(folder: Path, *names: str) -> DataError:
-    """Build the error for files that a data set lacks."""
-    what = " and ".join(names)
-    return DataError(f"{folder}: no {what}; {_HELP}")
+    """Build the error for those of the files `names` that a data set lacks."""
+    what = " and ".join(name for name in names if not (folder / name).is_file())
+    return DataError(f"{folder}: no {what}; {_ORIGINS.get(folder.name, _HELP)}")
 
 
 def feature_files(

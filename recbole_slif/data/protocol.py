@@ -76,7 +76,7 @@ def choose_protocol(config: Any, folder: Path, name: str) -> tuple[str, list[tup
     if "all" in files:
         return protocol, [(files["all"], 0)]
     if not complete:
-        raise missing_file(folder, f"{name}.inter")
+        raise missing_file(folder, f"{name}.inter (or {name}.train.inter with {name}.test.inter)")
     return protocol, [(path, 0) for path, _ in public]
 
 

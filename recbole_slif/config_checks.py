@@ -1,0 +1,146 @@
+"""Checks of settings whose values have parts: metrics, split, negatives, intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole.evaluator import metric_types
+from recbole.evaluator.register import metric_information
+
+from recbole_slif.config_keys import nearest
+from recbole_slif.errors import ConfigError
+
+_LISTED = {"rec.topk", "rec.items"}
+_EVAL_KEYS = ("split", "group_by", "order", "mode")
+_NEGATIVE_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
+_HELD_OUT = ("valid_and_test", "valid_only", "test_only")
+_MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
+_INTERVAL = re.compile(r"^[\[(]\s*(-?[\d.]+|-inf)\s*,\s*(-?[\d.]+|inf)\s*[\])]$")
+_INTERVALS = (
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+    "entity_kg_num_interval",
+    "relation_kg_num_interval",
+)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Check the values that RecBole would misread or stumble over much later.
+
+    Raises:
+        ConfigError: naming the key, the part that is wrong and what it may be.
+    """
+    check_metrics(settings["metrics"], settings["valid_metric"], settings["topk"])
+    check_eval_args(settings["eval_args"])
+    if settings["train_neg_sample_args"] is not None:
+        check_negatives(settings["train_neg_sample_args"])
+    for key in _INTERVALS:
+        if settings.get(key) is not None:
+            check_interval(key, settings[key])
+    for field, interval in (settings.get("val_interval") or {}).items():
+        if isinstance(interval, str):
+            check_interval(f"val_interval: {field}", interval)
+
+
+def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
+    """Check that the metrics exist and that the validation metric is among them.
+
+    Raises:
+        ConfigError: naming `metrics` or `valid_metric`.
+    """
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    for name in metrics:
+        if str(name).lower() not in metric_types:
+            near = nearest(str(name), metric_types)
+            raise ConfigError(f"metrics: '{name}' is not a metric of RecBole{near or '.'}")
+    name, at, length = valid_metric.partition("@")
+    ranks = topk if isinstance(topk, (list, tuple)) else [topk]
+    if name.lower() not in {str(metric).lower() for metric in metrics}:
+        raise ConfigError(f"valid_metric: {name} is not among metrics {list(metrics)}; add it.")
+    if not _LISTED.intersection(metric_information[name.lower()]):
+        if at:
+            raise ConfigError(f"valid_metric: {name} has no list length; write {name}.")
+    elif length not in {str(rank) for rank in ranks}:
+        fault = f"{length} is not among topk {list(ranks)}; add it, or"
+        fault = fault if at else f"{name} needs the length of the list;"
+        raise ConfigError(f"valid_metric: {fault} write {name}@{ranks[-1]}.")
+
+
+def _check_parts(key: str, value: Any, known: Sequence[str]) -> None:
+    for part in value:
+        if part not in known:
+            near = nearest(str(part), known)
+            raise ConfigError(f"{key}: '{part}' is none of {', '.join(known)}{near or '.'}")
+
+
+def check_eval_args(eval_args: Mapping[str, Any]) -> None:
+    """Check `split`, `group_by`, `order` and `mode`.
+
+    Raises:
+        ConfigError: a part is not known or has a value that it cannot have.
+    """
+    _check_parts("eval_args", eval_args, _EVAL_KEYS)
+    if "split" in eval_args:
+        _check_split(eval_args["split"])
+    group = eval_args.get("group_by")
+    if str(group).lower() not in ("none", "user"):
+        raise ConfigError(f"eval_args: group_by is user or none, not '{group}'.")
+    if eval_args.get("order", "RO") not in ("RO", "TO"):
+        raise ConfigError(f"eval_args: order is RO or TO, not '{eval_args['order']}'.")
+    mode = eval_args.get("mode", "full")
+    for phase_mode in mode.values() if isinstance(mode, Mapping) else [mode]:
+        if not _MODE.match(str(phase_mode)):
+            raise ConfigError(
+                f"eval_args: mode is full, uniN, popN (N negatives) or labeled, not '{phase_mode}'."
+            )
+
+
+def _check_split(split: Any) -> None:
+    if not isinstance(split, Mapping) or len(split) != 1 or not {"RS", "LS"} & set(split):
+        raise ConfigError(
+            f"eval_args: split is {{RS: [0.8, 0.1, 0.1]}} or {{LS: valid_and_test}}, not {split}."
+        )
+    shares, held_out = split.get("RS"), split.get("LS")
+    if "LS" in split and held_out not in _HELD_OUT:
+        raise ConfigError(f"eval_args: LS is one of {', '.join(_HELD_OUT)}, not '{held_out}'.")
+    if "RS" in split and not _are_shares(shares):
+        raise ConfigError(f"eval_args: RS is three shares for train, valid, test, not {shares}.")
+
+
+def _are_shares(shares: Any) -> bool:
+    if not isinstance(shares, (list, tuple)) or len(shares) != 3:
+        return False
+    numbers = [share for share in shares if isinstance(share, (int, float)) and share >= 0]
+    return len(numbers) == 3 and shares[0] > 0
+
+
+def check_negatives(wanted: Mapping[str, Any]) -> None:
+    """Check the parts of `train_neg_sample_args`.
+
+    Raises:
+        ConfigError: a part is not known or has a value that it cannot have.
+    """
+    key = "train_neg_sample_args"
+    _check_parts(key, wanted, _NEGATIVE_KEYS)
+    distribution = wanted.get("distribution")
+    if distribution not in ("uniform", "popularity", "none", "None", None):
+        raise ConfigError(f"{key}: distribution is uniform or popularity, not '{distribution}'.")
+    number = wanted.get("sample_num", 1)
+    if number != "none" and not (isinstance(number, int) and number >= 1):
+        raise ConfigError(f"{key}: sample_num must be a whole number from 1 on, not {number}.")
+    if wanted.get("dynamic") and not int(wanted.get("candidate_num") or 0) > 0:
+        raise ConfigError(f"{key}: dynamic negatives need a candidate_num of 1 or more.")
+
+
+def check_interval(key: str, text: Any) -> None:
+    """Check intervals such as `[5,inf)` or `[1,3];[7,9]`, which RecBole skips when it cannot read.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for part in str(text).split(";"):
+        found = _INTERVAL.match(part.strip())
+        if found is None or float(found[1]) > float(found[2]):
+            raise ConfigError(f"{key}: '{part}' is no interval; write it like '[5,inf)'.")
