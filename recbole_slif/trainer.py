@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -64,6 +65,7 @@ class PhaseTrainer(Trainer):
         self._pending: dict[str, Any] | None = None
         self._batches: Batches | None = None
         self._parts: tuple[Tensor, ...] = ()
+        self._first_part = 0
         self._latest_valid: dict[str, Any] | None = None
 
     def _enter_folder(self, folder: Path) -> None:
@@ -112,9 +114,8 @@ class PhaseTrainer(Trainer):
         """Stop at a loss that is not finite and say which part of it went wrong."""
         if bool(torch.isfinite(loss).all()):
             return
-        names = getattr(self.model, "loss_names", ())
         parts = [
-            f"{names[at] if at < len(names) else f'part {at + 1}'} {part.item():.4g}"
+            f"{self._loss_name(self._first_part + at, 'part ')} {part.item():.4g}"
             for at, part in enumerate(self._parts)
         ]
         batch = self._batches.number if self._batches else -1
@@ -122,6 +123,17 @@ class PhaseTrainer(Trainer):
             f"training loss is not finite in epoch {self._epoch}, batch {batch} "
             f"({', '.join(parts)}); lower learning_rate or set clip_grad_norm"
         )
+
+    def _loss_name(self, at: int, otherwise: str = "train_loss") -> str:
+        """Return what the model calls part `at` of its losses (`loss_names`), else a number."""
+        names = getattr(self.model, "loss_names", ())
+        return names[at] if at < len(names) else f"{otherwise}{at + 1}"
+
+    def _generate_train_loss_output(
+        self, epoch_idx: int, s_time: float, e_time: float, losses: Any
+    ) -> str:
+        line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
+        return re.sub(r"train_loss(\d+)", lambda found: self._loss_name(int(found[1]) - 1), line)
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
         """Evaluate; a score that only ties with the best is not counted as better."""
@@ -296,7 +308,10 @@ class EpochMixin:
         self._hook("post_epoch", epoch_idx)
         losses = _flat(losses)
         seconds = {"refresh": refreshed - started, "train": perf_counter() - refreshed}
-        self.history.append({"epoch": epoch_idx, "loss": losses, "seconds": seconds})
+        named = losses
+        if isinstance(losses, tuple):
+            named = {self._loss_name(at): part for at, part in enumerate(losses)}
+        self.history.append({"epoch": epoch_idx, "loss": named, "seconds": seconds})
         self.train_loss_dict[epoch_idx] = sum(losses) if isinstance(losses, tuple) else losses
         if not self._has_valid or (epoch_idx + 1) % self.eval_step != 0:
             self._finish_epoch(epoch_idx)
@@ -319,7 +334,11 @@ class EpochMixin:
         if not hasattr(self.model, "calculate_kg_loss"):
             return losses
         train_data.set_mode(KGDataLoaderState.KG)
-        return losses, run(train_data, epoch, self.model.calculate_kg_loss, show_progress)
+        self._first_part = len(losses) if isinstance(losses, tuple) else 1
+        try:
+            return losses, run(train_data, epoch, self.model.calculate_kg_loss, show_progress)
+        finally:
+            self._first_part = 0
 
     def _finish_epoch(self: Any, epoch: int) -> None:
         self.epochs_done = epoch + 1

@@ -183,3 +183,15 @@ def test_each_run_logs_into_its_own_file(tmp_path):
         for handler in before:
             root.addHandler(handler)
         quick_start._log_handlers.clear()
+
+
+def test_record_names_the_losses_of_the_model(tmp_path):
+    result = run("SLIFMR", "toy", overrides=settings(tmp_path, epochs=1), verbose=False)
+    (epoch,) = read_record(result.record)["epochs"]
+    assert list(epoch["loss"]) == ["bpr", "inter", "intra", "norm"]
+
+
+def test_kgat_names_both_phases(tmp_path):
+    result = run("KGAT", "toy", overrides=settings(tmp_path, epochs=1), verbose=False)
+    (epoch,) = read_record(result.record)["epochs"]
+    assert list(epoch["loss"]) == ["bpr", "translation"]

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 
 import numpy as np
@@ -188,6 +189,8 @@ def test_loss_that_is_not_finite_is_named(tmp_path):
 class TwoPhases(BPR):
     """Counts the batches of its knowledge phase."""
 
+    loss_names = ("bpr", "nothing", "triples")
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.order = []
@@ -208,7 +211,22 @@ def test_knowledge_phase_follows_the_interactions(tmp_path):
     order = trainer.model.order
     assert order == sorted(order)
     assert set(order) == {"pairs", "triples"}
-    assert len(trainer.history[0]["loss"]) == 3
+    assert list(trainer.history[0]["loss"]) == ["bpr", "nothing", "triples"]
+
+
+def test_the_log_names_the_losses(tmp_path):
+    trainer, _ = trainer_of(tmp_path, TwoPhases, epochs=1)
+    line = trainer._generate_train_loss_output(0, 0.0, 1.0, (0.5, 0.25, 0.125, 1.0))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", line)
+    assert plain.endswith("bpr: 0.5000, nothing: 0.2500, triples: 0.1250, train_loss4: 1.0000]")
+
+
+def test_the_broken_loss_of_the_knowledge_phase_is_named(tmp_path, monkeypatch):
+    broken = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(TwoPhases, "calculate_kg_loss", lambda self, batch: broken * 1.0)
+    trainer, data = trainer_of(tmp_path, TwoPhases, epochs=1)
+    with pytest.raises(SlifError, match=r"batch 0 \(triples nan\)"):
+        trainer.fit(data.train_data, data.valid_data)
 
 
 def test_adam_is_fused_and_follows_the_same_rule(tmp_path):

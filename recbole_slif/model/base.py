@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class GraphRecommender(AbstractRecommender):
 
     A subclass implements `forward`, which propagates once and returns both tables, and
     `calculate_loss`. Models that have a separate knowledge phase add `calculate_kg_loss`.
+    `loss_names` are the names, for log and record, of the losses that these two return, in order.
 
     The trainer calls `pre_epoch` before an epoch's first batch and `post_epoch` after its last.
     Whatever those hooks make and evaluation needs (a correlation graph, attention weights) is
@@ -31,6 +32,7 @@ class GraphRecommender(AbstractRecommender):
     """
 
     input_type = InputType.PAIRWISE
+    loss_names: ClassVar[tuple[str, ...]] = ()
     USER_ID: str
     ITEM_ID: str
     NEG_ITEM_ID: str

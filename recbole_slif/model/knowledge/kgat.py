@@ -77,6 +77,8 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
       each triple has its own weight, as in the paper.
     """
 
+    loss_names = ("bpr", "translation")
+
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the parameters and the CKG of the training split.
 
