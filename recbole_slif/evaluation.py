@@ -31,7 +31,7 @@ _GROUP = 64
 
 
 class SafeCollector(Collector):
-    """RecBole's collector, without its failures on counts and on knowledge loaders."""
+    """RecBole's collector for any training loader, knowledge loaders included."""
 
     def data_collect(self, train_data: Any) -> None:
         """Take item and user counts from the training split behind `train_data`."""
@@ -45,15 +45,6 @@ class SafeCollector(Collector):
         for name, read in sources.items():
             if self.register.need(name):
                 self.data_struct.set(name, read())
-
-    def get_data_struct(self) -> DataStruct:
-        """Hand out what was collected and forget the part that belongs to this evaluation."""
-        handed = DataStruct()
-        for name, value in list(self.data_struct._data_dict.items()):
-            handed.set(name, value.cpu() if isinstance(value, Tensor) else value)
-            if not name.startswith("data.") or name == "data.label":
-                del self.data_struct[name]
-        return handed
 
 
 def _rank_collector(config: Any) -> Collector | None:
