@@ -74,7 +74,7 @@ def run_command(words: Sequence[str]) -> int:
         result = quick_start.resume(options.resume, changes, model=options.model, command=words)
         print(run_summary(result))
         return 0
-    if options.models or options.seeds:
+    if options.models is not None or options.seeds:
         return _compare(options, settings, words)
     result = quick_start.run(
         options.model or DEFAULT_MODEL,
@@ -97,7 +97,13 @@ def compare_command(words: Sequence[str]) -> int:
 
 
 def _compare(options: argparse.Namespace, settings: list[str], words: Sequence[str]) -> int:
-    models = split_names(options.models) or [options.model or DEFAULT_MODEL]
+    if options.model and options.models:
+        raise ConfigError("--model and --models exclude one another; name all in --models")
+    models = [options.model or DEFAULT_MODEL]
+    if options.models is not None:
+        models = split_names(options.models)
+    if not models:
+        raise ConfigError("--models names no model; write --models=Pop,BPR,SLIFMR")
     results = quick_start.run_many(
         models,
         options.dataset or DEFAULT_DATASET,

@@ -11,7 +11,7 @@ from typing import Any
 
 import recbole
 from recbole.config import Config
-from recbole.model.abstract_recommender import AbstractRecommender
+from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
 from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import registry
@@ -248,11 +248,24 @@ class SlifConfig(Config):
         if self.sources["train_neg_sample_args"] == "overall.yaml" and self._takes_no_negatives():
             settings["train_neg_sample_args"] = None
         check_settings(settings)
+        self._check_pairs()
         try:
             super()._set_default_parameters()
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
             raise ConfigError(f"{error}") from error
         settings["data_path"] = str(folder)
+
+    def _check_pairs(self) -> None:
+        wanted = self.final_config_dict["train_neg_sample_args"] or {}
+        drawn = wanted.get("distribution") not in (None, "None", "none")
+        paired = getattr(self.model_class, "input_type", None) == InputType.PAIRWISE
+        # RecBole calls some models pairwise that read whole rows or are not trained by steps
+        untaught = self.model_class.type == ModelType.TRADITIONAL
+        if paired and not (drawn or untaught or issubclass(self.model_class, AutoEncoderMixin)):
+            raise ConfigError(
+                f"train_neg_sample_args: {self.model} learns from pairs of a positive and a "
+                "negative item, so null leaves it nothing; write {distribution: uniform}."
+            )
 
     def _takes_no_negatives(self) -> bool:
         """Tell RecBole's models that learn from whole rows, or by cross entropy over all items."""

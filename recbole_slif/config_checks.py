@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole.evaluator import metric_types
 from recbole.evaluator.register import metric_information
+from recbole.utils import EvaluatorType
 
 from recbole_slif.config_keys import nearest
 from recbole_slif.errors import ConfigError
@@ -36,6 +37,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     check_eval_args(settings["eval_args"])
     if settings["train_neg_sample_args"] is not None:
         check_negatives(settings["train_neg_sample_args"])
+    mode = settings["eval_args"].get("mode", "full")
+    if "labeled" in (mode.values() if isinstance(mode, Mapping) else [mode]):
+        check_labeled(settings["metrics"])
     for key in _INTERVALS:
         if settings.get(key) is not None:
             check_interval(key, settings[key])
@@ -66,6 +70,22 @@ def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
         fault = f"{length} is not among topk {list(ranks)}; add it, or"
         fault = fault if at else f"{name} needs the length of the list;"
         raise ConfigError(f"valid_metric: {fault} write {name}@{ranks[-1]}.")
+
+
+def check_labeled(metrics: Any) -> None:
+    """Check that no metric of ranked lists is asked of labelled pairs.
+
+    Raises:
+        ConfigError: naming the metric.
+    """
+    for name in [metrics] if isinstance(metrics, str) else metrics:
+        if metric_types[str(name).lower()] != EvaluatorType.VALUE:
+            values = sorted(
+                metric for metric, kind in metric_types.items() if kind == EvaluatorType.VALUE
+            )
+            raise ConfigError(
+                f"eval_args: mode labeled goes with the metrics {', '.join(values)}, not {name}."
+            )
 
 
 def _check_parts(key: str, value: Any, known: Sequence[str]) -> None:

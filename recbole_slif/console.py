@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import recbole_slif
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.quick_start import RunResult
-from recbole_slif.records import portable, precision_over_recall
+from recbole_slif.records import precision_over_recall
 
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
@@ -71,6 +72,12 @@ def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int
         return EXIT_USAGE
 
 
+def usable(path: Path) -> str:
+    """Return a path that the next command can take: relative to the working folder if inside it."""
+    inside = path.resolve().is_relative_to(Path.cwd())
+    return os.path.relpath(path) if inside else str(path)
+
+
 def metric_table(result: RunResult) -> str:
     """Lay out the validation and test metrics of one run."""
     test = result.test or {}
@@ -92,8 +99,8 @@ def run_summary(result: RunResult) -> str:
         k, ratio = max(ratios.items(), key=lambda entry: int(entry[0]))
         lines.append(f"Precision@{k} / Recall@{k} on test: {ratio:.3f} (check of the split)")
     if result.record is not None and result.folder is not None:
-        lines.append(f"record       {portable(str(result.record))}")
-        lines.append(f"checkpoints  {portable(str(result.folder))}")
+        lines.append(f"record       {usable(result.record)}")
+        lines.append(f"checkpoints  {usable(result.folder)}")
     return "\n".join(lines)
 
 
@@ -148,7 +155,7 @@ def compare_table(results: Sequence[RunResult], bold: bool | None = None) -> str
 def _endings(results: Sequence[RunResult]) -> list[str]:
     """Name the folder of the records and every run that failed."""
     folders = {Path(result.record).parent for result in results if result.record}
-    lines = ["", *(f"records      {portable(str(folder))}" for folder in sorted(folders))]
+    lines = ["", *(f"records      {usable(folder)}" for folder in sorted(folders))]
     for result in results:
         if result.status != "finished":
             lines.append(f"{result.status}: {result.model}, seed {result.seed}: {result.error}")

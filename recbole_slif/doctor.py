@@ -16,7 +16,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import recbole_slif
 from recbole_slif import compat
@@ -205,15 +205,21 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {row['name']}: {row['fix']}" for row in missing)])
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, as the other commands do, without what may not be installed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the complaint and code 2."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the checks; `--json` for machines.
 
     Returns:
         0 if nothing required is missing, else 1.
     """
-    parser = argparse.ArgumentParser(
-        prog="recbole-slif doctor", description=__doc__.splitlines()[0]
-    )
+    parser = _Parser(prog="recbole-slif doctor", description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args(argv)
     found = examine()

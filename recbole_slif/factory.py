@@ -11,7 +11,8 @@ from recbole.utils import init_seed
 
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
-from recbole_slif.errors import CheckpointError
+from recbole_slif.errors import CheckpointError, ConfigError, DataError
+from recbole_slif.registry import find_model
 
 _EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
 
@@ -30,8 +31,47 @@ def load_data(config: Any) -> Any:
     return prepare_data(config)
 
 
+def require_data(config: Any, dataset: Any) -> None:
+    """Check that a data set has what the model and the metrics ask for.
+
+    Raises:
+        DataError: the model learns from triples and there are none, or no item is linked to them.
+        ConfigError: `topk` asks for longer lists than there are items.
+    """
+    name, n_items = config["dataset"], dataset.item_num - 1
+    if max(config["topk"]) > n_items:
+        raise ConfigError(
+            f"topk: a list of {max(config['topk'])} is longer than the {n_items} items of data set "
+            f"'{name}'; shorten it"
+        )
+    if needs_knowledge(config.model_class) and not dataset.knowledge.linked.any():
+        fault = f"has none; add {name}.kg and {name}.link"
+        if dataset.knowledge.n_triples:
+            fault = f"links no item to its own; compare the tokens of {name}.link with the others"
+        raise DataError(
+            f"model '{config['model']}' learns from triples, but data set '{name}' {fault} "
+            "(docs/DATASETS.md)"
+        )
+
+
+def needs_knowledge(model_class: type) -> bool:
+    """Tell whether a model, ours, RecBole's or derived from one, is pointless without triples."""
+    for parent in model_class.__mro__:
+        entry = find_model(parent.__name__)
+        if entry is not None and entry.path == parent.__module__:
+            return entry.needs_knowledge
+        if parent.__module__.startswith("recbole.model.knowledge_aware_recommender"):
+            return True
+    return False
+
+
 def build_model(config: Any, bundle: Any) -> Any:
-    """Build the model on its device, its initial values drawn from `seed`."""
+    """Build the model on its device, its initial values drawn from `seed`.
+
+    Raises:
+        DataError, ConfigError: see `require_data`.
+    """
+    require_data(config, bundle.dataset)
     init_seed(config["seed"], config["reproducibility"])
     built = config.model_class(config, bundle.train_data._dataset)
     return built.to(config["device"])

@@ -66,7 +66,8 @@ def read_space(path: Path | str) -> list[Parameter]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"parameter file '{path}' cannot be read: {one_line(error)}") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"parameter file '{path}' cannot be read: {reason}") from error
     found = []
     for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
@@ -78,6 +79,29 @@ def read_space(path: Path | str) -> list[Parameter]:
         fault = f"names {', '.join(sorted(twice))} twice" if twice else "names no parameter"
         raise ConfigError(f"parameter file '{path}' {fault}")
     return found
+
+
+def check_space(parameters: Sequence[Parameter], config: SlifConfig) -> None:
+    """Check before the first trial that the model has each key and takes each choice.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for parameter in parameters:
+        values = parameter.values if parameter.kind == "choice" else [config[parameter.name]]
+        for value in values:
+            config.converted(parameter.name, _settle(value), "parameter file")
+
+
+def _space_file(given: str | None, model: str) -> Path:
+    """Return the file that was named, else the model's own in `properties/hyper`."""
+    source = Path(given) if given else properties_dir() / "hyper" / f"{model}.hyper"
+    if not given and not source.is_file():
+        raise ConfigError(
+            f"model '{model}' comes without a parameter file; write one of lines such as "
+            "`learning_rate choice [0.01, 0.001]` and name it with --params_file=FILE"
+        )
+    return source
 
 
 def _read_line(text: str, where: str) -> Parameter:
@@ -268,9 +292,11 @@ def search_command(words: Sequence[str]) -> int:
     options, extra = _parser().parse_known_args(words)
     fixed = {key: read_literal(text) for key, text in read_options(extra).items()}
     files = split_names(options.config_files)
-    source = options.params_file or properties_dir() / "hyper" / f"{options.model}.hyper"
-    parameters = read_space(source)
+    if options.max_evals is not None and options.max_evals < 1:
+        raise ConfigError(f"--max_evals must be at least 1, not {options.max_evals}")
     base = SlifConfig(options.model, options.dataset, files, fixed)
+    parameters = read_space(_space_file(options.params_file, options.model))
+    check_space(parameters, base)
     output = Path(options.output_file or f"hyper/{options.model}-{options.dataset}.result")
     output.parent.mkdir(parents=True, exist_ok=True)
 

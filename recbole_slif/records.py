@@ -20,7 +20,7 @@ import torch
 
 import recbole_slif
 from recbole_slif.checkpoint import write_atomic
-from recbole_slif.errors import DataError
+from recbole_slif.errors import ConfigError, DataError
 
 SCHEMA = 1
 _LIBRARIES = ("torch", "numpy", "scipy", "pandas", "recbole")
@@ -173,9 +173,19 @@ class RunRecord:
         )
 
     def write(self) -> Path:
-        """Write the file atomically and return its path."""
+        """Write the file atomically and return its path.
+
+        Raises:
+            ConfigError: its folder cannot be made or written to.
+        """
         text = json.dumps(plain(self.content), indent=1, allow_nan=False)
-        write_atomic(self.path, (text + "\n").encode())
+        try:
+            write_atomic(self.path, (text + "\n").encode())
+        except OSError as error:
+            raise ConfigError(
+                f"record '{self.path}' cannot be written ({error.strerror}); "
+                "set checkpoint_dir, or record_dir, to a folder that can be"
+            ) from error
         return self.path
 
 

@@ -368,8 +368,17 @@ def test_parts_of_a_value_are_checked(key, value, said):
 def test_models_of_whole_rows_take_no_negatives(model):
     wanted = "none" if model == "DiffRec" else "uniform"
     assert make(model)["train_neg_sample_args"]["distribution"] == wanted
+
+
+def test_negatives_may_be_null_where_the_model_does_without():
     given = {"train_neg_sample_args": None}
-    assert make(model, overrides=given)["train_neg_sample_args"]["distribution"] == "none"
+    assert make("CDAE", overrides=given)["train_neg_sample_args"]["distribution"] == "none"
+    refused("LightGCN learns from pairs", model="LightGCN", overrides=given)
+
+
+def test_labelled_evaluation_takes_metrics_of_values():
+    mode = {"eval_args": {"mode": "labeled"}}
+    refused("mode labeled goes with the metrics auc, .*not Recall", overrides=mode)
 
 
 @pytest.mark.parametrize("model", ["json:dumps", "json:JSONDecoder", "json:"])

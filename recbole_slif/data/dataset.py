@@ -90,6 +90,15 @@ class MultimodalKGDataset(CheckedReading):
         self._drop_unused_rows()
         self._reset_index()
 
+    def _filter_by_field_value(self) -> None:
+        unknown = set(option(self.config, "val_interval", {})) - set(self.field2type)
+        if unknown:
+            raise ConfigError(
+                f"val_interval: '{min(unknown)}' is no column that was read; "
+                f"there are {', '.join(self.field2type)} (load_col reads more)"
+            )
+        super()._filter_by_field_value()
+
     def _remove_duplication(self) -> None:
         """Keep one of the interactions of a user with an item; train wins over valid and test."""
         pair = [self.uid_field, self.iid_field]
@@ -275,6 +284,7 @@ class MultimodalKGDataset(CheckedReading):
         """
         seed = int(option(self.config, "split_seed", option(self.config, "seed", 0)))
         if self.protocol == "eval_args":
+            self._require_time()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 parts = super().build()
@@ -292,6 +302,14 @@ class MultimodalKGDataset(CheckedReading):
         feats = [self._take(part) for part in index]
         self._note_split(feats)
         return [self.copy(feat) for feat in feats]
+
+    def _require_time(self) -> None:
+        timed = option(self.config, "eval_args", {}).get("order") == "TO"
+        if timed and self.time_field not in self.field2type:
+            raise ConfigError(
+                f"eval_args: order TO needs the column '{self.time_field}' of the interactions; "
+                "read it with load_col, or set TIME_FIELD to its name"
+            )
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         # pandas hands out read-only arrays, which torch cannot wrap: copy them once.

@@ -39,6 +39,9 @@ class CheckedReading(KnowledgeBasedDataset):
             names = ", ".join(path.name for path, _ in self._files)
             raise DataError(f"{dataset_path}: {names} have different columns; make them equal")
         self.inter_feat = pd.concat(tables, ignore_index=True)
+        if self.inter_feat.empty:
+            path = Path(dataset_path) / self._files[0][0].name
+            raise DataError(f"{path}: no interactions below the header; add one a line")
         sizes = [len(table) for table in tables]
         self._phase = np.repeat([phase for _, phase in self._files], sizes)
 
@@ -74,6 +77,8 @@ class CheckedReading(KnowledgeBasedDataset):
         )
         for note, count in table.notes.items():
             self.notes[f"{Path(filepath).name}: {note}"] += count
+        for name in sorted(set(keep or ()) - set(table.types)):
+            self.notes[f"{Path(filepath).name}: no column '{name}', which load_col names"] += 1
         for name, kind in table.types.items():
             if source == "link":
                 continue

@@ -34,8 +34,10 @@ def open_matrix(path: Path) -> np.ndarray:
                 "np.save as float16, float32 or float64"
             ) from error
         raise DataError(f"{path}: not a complete .npy file; write it again with np.save") from error
-    if matrix.ndim != 2 or matrix.shape[1] == 0:
-        raise DataError(f"{path}: shape {matrix.shape}; a feature file must be [rows, dim]")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise DataError(
+            f"{path}: shape {matrix.shape}; a feature file must be [rows, dim], neither of them 0"
+        )
     if matrix.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(
             f"{path}: dtype {matrix.dtype}; save the matrix as float16, float32 or float64"

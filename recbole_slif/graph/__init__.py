@@ -1,1 +1,1 @@
-"""Ids become fixed sparse operators here; nothing in this folder carries a gradient to its values."""
+"""Ids become fixed sparse operators; nothing here carries a gradient to an operator's values."""

@@ -31,6 +31,8 @@ def require_sources(dataset: Any, with_knowledge: bool, with_features: bool) -> 
     missing = {}
     if with_knowledge and not dataset.knowledge.linked.any():
         missing["kg"] = "knowledge graph with linked items (.kg and .link files)"
+        if dataset.knowledge.n_triples:
+            missing["kg"] = "item that its .link file joins to its .kg file (compare the tokens)"
     if with_features and not dataset.features:
         missing["mm"] = "item features (an .npy file per modality)"
     if missing:
