@@ -29,9 +29,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     .. math:: L = L_{bpr} + \beta L_{inter} + \gamma L_{intra} + \eta \|\Theta\|^2
 
-    Between epochs the fused items give the correlation graph G (Eq. (16), (17)), which enters all
-    three graphs (Eq. (18)).
-
     ==================  ==================================  ====================================
     symbol              meaning                             code
     ==================  ==================================  ====================================
@@ -131,13 +128,11 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     def _graphs(self) -> Graphs:
         """Return the pruned graphs in training, all edges in evaluation."""
-        if not self.training:
-            if self._full_graphs is None:
-                self._full_graphs = self.self_loop.full_graphs()
-            return self._full_graphs
-        if self._training_graphs is None:
-            self._training_graphs = self.self_loop.training_graphs(epoch=0)
-        return self._training_graphs
+        if self.training:
+            self._training_graphs = self._training_graphs or self.self_loop.training_graphs(epoch=0)
+            return self._training_graphs
+        self._full_graphs = self._full_graphs or self.self_loop.full_graphs()
+        return self._full_graphs
 
     def extract(self) -> tuple[Tensor, list[Tensor]]:
         """Propagate on all graphs, Section III-A3.
@@ -243,5 +238,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         weight, graph = self.settings["kge_loss_weight"], self.self_loop.knowledge
         if not weight or graph is None or self.knowledge_branch is None:
             return ()
-        entities = self.entity_embedding.weight
-        return (weight * self.knowledge_branch.translation(entities, graph, count),)
+        return (
+            weight * self.knowledge_branch.translation(self.entity_embedding.weight, graph, count),
+        )
