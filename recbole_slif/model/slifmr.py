@@ -175,10 +175,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         return users, self.fuse(views, self.view_mask)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
-        """Return the four weighted parts of Eq. (24): BPR, inter-modal, intra-modal, norm.
-
-        With `kge_loss_weight`, which is not in the paper, KGAT's TransR loss is a fifth.
-        """
+        """Return the weighted parts of Eq. (24) in the order of `loss_names`."""
         user = interaction[self.USER_ID]
         batch = len(user)
         pair = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
@@ -238,6 +235,5 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         weight, graph = self.settings["kge_loss_weight"], self.self_loop.knowledge
         if not weight or graph is None or self.knowledge_branch is None:
             return ()
-        return (
-            weight * self.knowledge_branch.translation(self.entity_embedding.weight, graph, count),
-        )
+        loss = self.knowledge_branch.translation(self.entity_embedding.weight, graph, count)
+        return (weight * loss,)
