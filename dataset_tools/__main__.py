@@ -14,7 +14,7 @@ from . import text
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m dataset_tools",
+        prog=f"python -m {__package__}",
         description="Make the files of a data set. Each command has its own --help.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")

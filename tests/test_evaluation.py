@@ -92,9 +92,7 @@ def test_our_loaders_give_the_same_figures(folder):
 
 
 def test_gauc_ranks_whole_rows(folder):
-    config, bundle, valid, _ = loaders(
-        folder, metrics=["GAUC", "Recall"], valid_metric="GAUC"
-    )
+    config, bundle, valid, _ = loaders(folder, metrics=["GAUC", "Recall"], valid_metric="GAUC")
     model = Tables(bundle.dataset, 1, ties=True)
     wanted = Trainer(config, model).evaluate(valid, load_best_model=False)
     assert_same(BlockedFullSortEvaluator(config, block_users=7).evaluate(model, valid), wanted)

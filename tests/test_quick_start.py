@@ -104,15 +104,21 @@ def test_key_nobody_knows_is_refused_before_the_first_run(tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
-def test_objective_never_reads_the_test_split(tmp_path, monkeypatch):
-    seen = []
+@pytest.fixture
+def seen(monkeypatch):
+    """The splits that are evaluated, in order."""
+    phases = []
     evaluate = SlifTrainer.evaluate
 
     def spy(self, eval_data, *args, **kwargs):
-        seen.append(eval_data.phase)
+        phases.append(eval_data.phase)
         return evaluate(self, eval_data, *args, **kwargs)
 
     monkeypatch.setattr(SlifTrainer, "evaluate", spy)
+    return phases
+
+
+def test_objective_never_reads_the_test_split(tmp_path, seen):
     result = objective(settings(tmp_path), model="BPR", dataset="toy")
     assert set(seen) == {"valid"}
     assert result["test_result"] is None
@@ -121,15 +127,7 @@ def test_objective_never_reads_the_test_split(tmp_path, monkeypatch):
     assert not (tmp_path / "saved" / "runs").exists()
 
 
-def test_selection_does_not_read_the_test_split(tmp_path, monkeypatch):
-    seen = []
-    evaluate = SlifTrainer.evaluate
-
-    def spy(self, eval_data, *args, **kwargs):
-        seen.append(eval_data.phase)
-        return evaluate(self, eval_data, *args, **kwargs)
-
-    monkeypatch.setattr(SlifTrainer, "evaluate", spy)
+def test_selection_does_not_read_the_test_split(tmp_path, seen):
     run("BPR", "toy", overrides=settings(tmp_path, epochs=3))
     assert seen == ["valid"] * 3 + ["test"]
 

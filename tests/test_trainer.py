@@ -2,6 +2,7 @@ import math
 import os
 import re
 import signal
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def inside(tmp_path, monkeypatch):
 class Drawing(BPR):
     """Draws from every generator in each batch and keeps a state that outlives the epoch."""
 
-    config_defaults = {"extra_noise": 0.1}
+    config_defaults: ClassVar = {"extra_noise": 0.1}
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -266,7 +267,7 @@ def test_recboles_own_models_train_save_and_load(tmp_path, model):
 def test_resuming_the_wrong_thing_is_refused(tmp_path):
     trainer, data = trainer_of(tmp_path, epochs=1)
     trainer.fit(data.train_data, data.valid_data)
-    with pytest.raises(CheckpointError, match="resume from the run's last.pt"):
+    with pytest.raises(CheckpointError, match=r"resume from the run's last\.pt"):
         trainer.resume_checkpoint(trainer.run_folder / "best.pt")
     other, _ = trainer_of(tmp_path, epochs=1, embedding_size=4)
     with pytest.raises(CheckpointError, match=r"embedding_size \(checkpoint 8, here 4\)"):
