@@ -98,9 +98,9 @@ def test_a_tiny_run_writes_ratios_for_every_part(tmp_path, capsys):
     few = ["--dims=visual=6", "--batch-size=64", "--rounds=1", "--eval-users=20"]
     assert main([*FLAGS, *few, f"--output={path}"]) == 0
     result = json.loads(path.read_text("utf-8"))
-    ours = {"LightGCN", "KGAT", "KGIN"} | {
-        f"SLIFMR {mode}{pruned}" for mode in ("step", "epoch") for pruned in ("", ", pruned")
-    }
+    kinds = ("", ", positives", ", pruned")
+    ours = {f"SLIFMR {mode}{kind}" for mode in ("step", "epoch") for kind in kinds}
+    ours |= {"LightGCN", "KGAT", "KGIN"}
     assert set(result["ratios"]["1"]) == ours
     parts = {"forward", "backward", "optimizer", "step", "epoch", "evaluation"}
     assert all(parts <= set(row) for row in result["ratios"]["1"].values())
