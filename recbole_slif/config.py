@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ def find_model_class(model: str | type) -> tuple[str, type]:
         return model, entry.load()
     if ":" in model:
         module, _, name = model.partition(":")
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # an installed command does not look where it is called
         try:
             found = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
@@ -205,6 +209,12 @@ class SlifConfig(Config):
         """Names of the keys that may be set for this model."""
         return frozenset(self._known)
 
+    @property
+    def model_keys(self) -> frozenset[str]:
+        """Names of the keys that the model's own files, or its class, bring."""
+        files = [read_settings(path) for path in _model_files(self.model_class)]
+        return frozenset().union(*files, *_declared(self.model_class))
+
     def converted(self, key: str, value: Any, source: str) -> Any:
         """Return a value in its key's type.
 
@@ -328,7 +338,10 @@ def _known_keys(model_class: type) -> dict[str, Key]:
     ours = [*_property_files(""), *sorted((properties_dir() / "dataset").glob("*.yaml"))]
     known: dict[str, Key] = {}
     for path in [*theirs, *ours, *_model_files(model_class)]:
-        known.update(read_keys(path, ours=not path.is_relative_to(_RECBOLE)))
+        for name, key in read_keys(path, ours=not path.is_relative_to(_RECBOLE)).items():
+            # a later file may set another default without repeating the limits
+            limits = key.limits or (known[name].limits if name in known else None)
+            known[name] = replace(key, limits=limits)
     for declared in _declared(model_class):
         for key, value in declared.items():
             types = () if value is None else (type(value),)

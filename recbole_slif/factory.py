@@ -14,6 +14,7 @@ from recbole_slif.data.loaders import prepare_data
 from recbole_slif.errors import CheckpointError, ConfigError, DataError
 from recbole_slif.registry import find_model
 
+_OPTIMISER = frozenset({"learner", "learning_rate", "weight_decay"})
 _EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
 
 
@@ -115,7 +116,8 @@ def rebuild_config(
 
     Raises:
         CheckpointError: the header lacks an entry or names its model by a path.
-        ConfigError: the model is not known, or the data set folder is not there.
+        ConfigError: the model is not known, or an override would change what was trained.
+        DataError: the data set folder is not there.
     """
     missing = {"class", "model", "dataset", "config", "identity"} - set(header)
     if missing or ":" in str(header["model"]):
@@ -128,4 +130,18 @@ def rebuild_config(
     known = accepted_keys(model, header["dataset"], places)
     settings = {key: value for key, value in header["config"].items() if key in known}
     settings["use_tuned"] = False
-    return SlifConfig(model, header["dataset"], overrides={**settings, **(overrides or {})})
+    config = SlifConfig(model, header["dataset"], overrides={**settings, **(overrides or {})})
+    _require_same_model(config, header["config"], overrides or {})
+    return config
+
+
+def _require_same_model(
+    config: SlifConfig, saved: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
+    """Refuse changes that would make another model of the saved weights, or have no effect."""
+    for key in (config.model_keys | _OPTIMISER) & set(overrides):
+        if config[key] != saved.get(key):
+            raise ConfigError(
+                f"'{key}' was {saved.get(key)} when the checkpoint was trained and cannot become "
+                f"{config[key]}; start a new run to change it"
+            )

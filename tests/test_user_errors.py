@@ -1,6 +1,8 @@
 """What a user can get wrong on the command line: one line that names the place and the fix."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -280,7 +282,7 @@ def recommended(folder, *extra):
         (["--users=u1", "--output=lists.xml"], "ends in .csv, .tsv or .jsonl"),
         (["--users_file=nobody.txt"], "users file 'nobody.txt' cannot be read"),
         ([], "name the users"),
-        (["--users=u1", "--embedding_size=4"], "embedding_size (checkpoint 8, here 4)"),
+        (["--users=u1", "--embedding_size=4"], "'embedding_size' was 8 when the checkpoint"),
         (["--users=u1", "--topk_=3"], "key 'topk_' is not known"),
     ],
 )
@@ -294,7 +296,9 @@ def test_checkpoint_of_other_data_or_settings(trained, capsys):
     assert "does not fit: users (checkpoint 13, here 15), data" in said
     said = refused([f"--resume={trained}", "--data_path=other"], capsys)
     assert "does not fit: users" in said
-    assert "does not fit" in refused([f"--resume={trained}", "--embedding_size=16"], capsys)
+    for key, was, wanted in (("embedding_size", 8, 16), ("learning_rate", 0.001, 0.01)):
+        said = refused([f"--resume={trained}", f"--{key}={wanted}"], capsys)
+        assert f"'{key}' was {was} when the checkpoint was trained and cannot become" in said
     said = refused([f"--resume={trained}/best.pt"], capsys)
     assert "resume from the run's last.pt" in said
 
@@ -317,6 +321,17 @@ def test_damaged_checkpoint(trained, damage, said, capsys):
 def test_foreign_checkpoint(capsys):
     torch.save({"state_dict": {}}, "theirs.pth")
     assert "is not a checkpoint of this package" in refused(["--resume=theirs.pth"], capsys)
+
+
+def test_own_model_in_the_working_folder(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != os.getcwd()])
+    text = "from recbole_slif.model.general.bpr import BPR\n\n\nclass Mine(BPR):\n    pass\n"
+    Path("model_in_the_working_folder.py").write_text(text, "utf-8")
+    model = "model_in_the_working_folder:Mine"
+    assert main(words(model)) == 0
+    folder = capsys.readouterr().out.split()[-1]
+    assert "not known" in refused(recommended(folder, "--users=u1"), capsys)
+    assert main(recommended(folder, "--users=u1", f"--model={model}")) == 0
 
 
 # ---- odd, but documented to work -------------------------------------------------------------
