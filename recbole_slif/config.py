@@ -269,9 +269,9 @@ class SlifConfig(Config):
         wanted = self.final_config_dict["train_neg_sample_args"] or {}
         drawn = wanted.get("distribution") not in (None, "None", "none")
         paired = getattr(self.model_class, "input_type", None) == InputType.PAIRWISE
-        # RecBole calls some models pairwise that read whole rows or are not trained by steps
+        # RecBole calls some models pairwise that are not trained by steps
         untaught = self.model_class.type == ModelType.TRADITIONAL
-        if paired and not (drawn or untaught or issubclass(self.model_class, AutoEncoderMixin)):
+        if paired and not (drawn or untaught or self._takes_no_negatives()):
             raise ConfigError(
                 f"train_neg_sample_args: {self.model} learns from pairs of a positive and a "
                 "negative item, so null leaves it nothing; write {distribution: uniform}."
@@ -280,7 +280,8 @@ class SlifConfig(Config):
     def _takes_no_negatives(self) -> bool:
         """Tell RecBole's models that learn from whole rows, or by cross entropy over all items."""
         listwise = getattr(self.model_class, "input_type", None) == InputType.LISTWISE
-        return listwise or self.final_config_dict.get("loss_type") == "CE"
+        whole_rows = issubclass(self.model_class, AutoEncoderMixin)
+        return listwise or whole_rows or self.final_config_dict.get("loss_type") == "CE"
 
     def _init_device(self) -> None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -338,10 +339,10 @@ def _known_keys(model_class: type) -> dict[str, Key]:
     ours = [*_property_files(""), *sorted((properties_dir() / "dataset").glob("*.yaml"))]
     known: dict[str, Key] = {}
     for path in [*theirs, *ours, *_model_files(model_class)]:
-        for name, key in read_keys(path, ours=not path.is_relative_to(_RECBOLE)).items():
+        for name, found in read_keys(path, ours=not path.is_relative_to(_RECBOLE)).items():
             # a later file may set another default without repeating the limits
-            limits = key.limits or (known[name].limits if name in known else None)
-            known[name] = replace(key, limits=limits)
+            limits = found.limits or (known[name].limits if name in known else None)
+            known[name] = replace(found, limits=limits)
     for declared in _declared(model_class):
         for key, value in declared.items():
             types = () if value is None else (type(value),)

@@ -365,9 +365,9 @@ def test_parts_of_a_value_are_checked(key, value, said):
     refused(f"{key}.*{said}", overrides={key: value})
 
 
-@pytest.mark.parametrize("model", ["DiffRec", "LightGCN"])
+@pytest.mark.parametrize("model", ["DiffRec", "MultiVAE", "LightGCN"])
 def test_models_of_whole_rows_take_no_negatives(model):
-    wanted = "none" if model == "DiffRec" else "uniform"
+    wanted = "uniform" if model == "LightGCN" else "none"
     assert make(model)["train_neg_sample_args"]["distribution"] == wanted
 
 
