@@ -67,12 +67,7 @@ def needs_knowledge(model_class: type) -> bool:
 
 
 def build_model(config: Any, bundle: Any) -> Any:
-    """Build the model on its device, its initial values drawn from `seed`.
-
-    Raises:
-        DataError, ConfigError: see `require_data`.
-    """
-    require_data(config, bundle.dataset)
+    """Build the model on its device, its initial values drawn from `seed`."""
     init_seed(config["seed"], config["reproducibility"])
     built = config.model_class(config, bundle.train_data._dataset)
     return built.to(config["device"])

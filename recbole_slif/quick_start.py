@@ -92,6 +92,7 @@ class _Run:
         self.bundle = factory.load_data(self.config)
         if self.verbose:
             logger.info(self.bundle.dataset)
+        factory.require_data(self.config, self.bundle.dataset)
         model = factory.build_model(self.config, self.bundle)
         if self.verbose:
             logger.info(model)
