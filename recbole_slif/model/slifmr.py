@@ -42,8 +42,8 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
     A, S, G_k, G        graphs                              `self_loop`, `feature_branch.graphs`
     ==================  ==================================  ====================================
 
-    Items without any modality, or without a KG link, are masked out of that view's fusion weight
-    and losses. Every reading of an ambiguous equation is a key of `properties/model/SLIFMR.yaml`.
+    Items without a modality or a KG link are masked out of that view's fusion weight and losses.
+    Every reading of an ambiguous equation is a key of `properties/model/SLIFMR.yaml`.
 
     Citation: J. Guo, J. Jiang, Z. Guo, B. Song, Y. Sun. "SLIF-MR: Self-loop Iterative Fusion of
     Heterogeneous Auxiliary Information for Multimodal Recommendation", arXiv 2507.09998, 2025.
@@ -224,12 +224,16 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         return inter, intra
 
     def _norm(self, user: Tensor, items: Tensor) -> Tensor:
-        """Return eta times the squared ego rows of the batch and the relation parameters."""
-        used = [self.user_embedding(user), self.entity_embedding(items)]
-        used += [nn.functional.embedding(items, rows) for rows in self.own_tables.values()]
+        """Return eta times the squared ego rows, of the batch or all, and relation parameters."""
+        tables = [self.entity_embedding.weight, *self.own_tables.values()]
+        if self.settings["reg_scope"] == "all":
+            used, count = [self.user_embedding.weight, *tables], 1
+        else:
+            used, count = [nn.functional.embedding(items, rows) for rows in tables], len(user)
+            used.append(self.user_embedding(user))
         if self.knowledge_branch is not None and self.settings["attn_refresh"] == "step":
             used += self.knowledge_branch.used_parameters(self._graphs().triples)
-        return self.settings["reg_weight"] * squared_norm(*used, batch_size=len(user))
+        return self.settings["reg_weight"] * squared_norm(*used, batch_size=count)
 
     def _translation(self, count: int) -> tuple[Tensor, ...]:
         weight, graph = self.settings["kge_loss_weight"], self.self_loop.knowledge

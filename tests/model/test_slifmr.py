@@ -202,6 +202,7 @@ CASES = {
     "intra_mode": ("literal", {}),
     "uniformity_t": (1.0, {}),
     "reg_weight": (0.1, {}),
+    "reg_scope": ("all", {}),
     "kge_loss_weight": (0.5, {}),
 }
 
