@@ -6,8 +6,8 @@ Paper: Guo et al., SLIF-MR, arXiv 2507.09998, Sections III-A and III-B2; no offi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,6 +40,11 @@ class GraphSettings:
     sge_symmetric: bool
     sge_kg_prior: bool
     seed: int
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> GraphSettings:
+        """Take the fields from the keys of the same names."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Paper: Guo et al., arXiv 2507.09998, 2025. No official code is public.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -70,14 +69,8 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         require_sources(dataset, with_knowledge, with_features)
 
         knowledge = dataset.knowledge if with_knowledge else None
-        self.self_loop = SelfLoop(
-            self.training_pairs(dataset),
-            self.n_users,
-            self.n_items,
-            knowledge,
-            GraphSettings(**{field.name: config[field.name] for field in fields(GraphSettings)}),
-            self.device,
-        )
+        pairs, graphs = self.training_pairs(dataset), GraphSettings.read(config)
+        self.self_loop = SelfLoop(pairs, self.n_users, self.n_items, knowledge, graphs, self.device)
         self._training_graphs: Graphs | None = None
         self._full_graphs: Graphs | None = None
 
