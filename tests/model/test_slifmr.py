@@ -1,25 +1,18 @@
 """SLIF-MR as a whole: its objective, readings, ablations, masks and epochs."""
 
-import re
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.graph.pruning import draw_edges, keep_weights, keep_weights_knowledge
 from recbole_slif.testing.toy import write_toy
-from tests.model.stub import ROOT, StubDataset, batch, build, dataset, settings, total
+from tests.model.runs import finite, signature
+from tests.model.stub import StubDataset, batch, build, dataset, settings, total
 from tests.oracle import graphs as graph_oracle
 from tests.oracle import objective as oracle
-
-YAML = ROOT / "properties/model/SLIFMR.yaml"
-KEYS = yaml.safe_load(YAML.read_text("utf-8"))
-
 
 # ---- the objective against loops -------------------------------------------------------------
 
@@ -128,122 +121,6 @@ def test_scores_are_dot_products_of_the_tables_made_from_every_edge():
     expected = users @ oracle.fuse(parameters, item_views, mask).T
     scores = model.full_sort_predict({"user_id": torch.arange(6)}).view(6, -1)
     np.testing.assert_allclose(scores.numpy(), expected, atol=1e-5)
-
-
-# ---- every key has an effect -----------------------------------------------------------------
-
-
-@cache
-def unchanging(changes):
-    return signature(dataset(), **dict(changes))
-
-
-def signature(data=None, **changes):
-    """All a key can change: shapes, losses of four epochs with a step in each, scores."""
-    if data is None:
-        return unchanging(tuple(sorted(changes.items())))
-    model = build(data, **changes)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    parts = [("shapes", [tuple(parameter.shape) for parameter in model.parameters()])]
-    for epoch in range(4):
-        model.pre_epoch(epoch)
-        optimizer.zero_grad()
-        losses = model.calculate_loss(batch(4, seed=epoch))
-        torch.stack(list(losses)).sum().backward()
-        optimizer.step()
-        parts.append((f"losses {epoch}", [float(part.detach()) for part in losses]))
-    users, items = model.score_tables()
-    parts.append(("scores", (users @ items.T).double().sum(dim=1).tolist()))
-    return parts
-
-
-def finite(parts):
-    return all(np.isfinite(np.array(values, dtype=float)).all() for name, values in parts[1:])
-
-
-EMA, UNION = {"sge_merge": "ema"}, {"sge_merge": "accumulate"}
-CASES = {
-    "embedding_size": (5, {}),
-    "n_layers": (1, {}),
-    "n_layers_interaction": (1, {}),
-    "n_layers_feature": (1, {}),
-    "n_layers_knowledge": (1, {}),
-    "readout_interaction": ("mean", {}),
-    "readout_knowledge": ("sum", {}),
-    "separate_tables": (True, {}),
-    "feature_init": ("project", {}),
-    "ablation": ("sge", {}),
-    "fusion": ("sum", {}),
-    "knn_k": (3, {}),
-    "knn_include_self": (True, {}),
-    "knn_weight": ("binary", {}),
-    "modal_weight": ("free", {}),
-    "prune_ui": (0.0, {}),
-    "prune_kg": (0.0, {}),
-    "prune_refresh": ("once", {}),
-    "attn_refresh": ("epoch", {}),
-    "sge_n": (3, {}),
-    "sge_start": (2, {}),
-    "sge_interval": (2, {}),
-    "sge_merge": ("ema", {}),
-    "sge_decay": (0.4, EMA),
-    "sge_max_edges": (2, UNION),
-    "sge_weight": (0.5, {}),
-    "sge_norm": ("block", {}),
-    "sge_symmetric": (True, {}),
-    "sge_feature_norm": ("none", {}),
-    "sge_kg_prior": (True, {}),
-    "beta": (0.7, {}),
-    "gamma": (0.5, {}),
-    "tau": (0.5, {}),
-    "infonce_exclude_pos": (False, {}),
-    "cl_scope": ("all", {}),
-    "cl_reduction": ("sum", {}),
-    "intra_mode": ("literal", {}),
-    "uniformity_t": (1.0, {}),
-    "reg_weight": (0.1, {}),
-    "reg_scope": ("all", {}),
-    "kge_loss_weight": (0.5, {}),
-}
-
-
-def test_every_key_has_a_case():
-    assert set(CASES) == set(KEYS)
-
-
-@pytest.mark.parametrize("key", CASES)
-def test_every_key_has_an_effect(key):
-    value, companions = CASES[key]
-    assert value != settings()[key]
-    changed = signature(**{**companions, key: value})
-    assert changed != signature(**companions)
-    assert finite(changed)
-
-
-def choices():
-    """Every documented choice of a key, read from the comments of the YAML."""
-    found = []
-    for line in YAML.read_text("utf-8").splitlines():
-        listed = re.match(r"^(\w+):.*# \(str: ([^)]+)\)", line)
-        if listed:
-            found += [(listed[1], choice.strip()) for choice in listed[2].split("|")]
-    return found
-
-
-@pytest.mark.parametrize(("key", "choice"), choices())
-def test_every_documented_choice_runs_and_is_distinct(key, choice):
-    assert finite(signature(**{key: choice}))
-    others = [other for name, other in choices() if name == key and other != choice]
-    assert all(signature(**{key: other}) != signature(**{key: choice}) for other in others[:1])
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("fusion", "max"), ("knn_weight", "x"), ("sge_norm", "x"), ("sge_merge", "x"), ("knn_k", 0)],
-)
-def test_an_unknown_choice_is_refused(key, value):
-    with pytest.raises(ConfigError):
-        signature(**{key: value})
 
 
 # ---- ablations -------------------------------------------------------------------------------
