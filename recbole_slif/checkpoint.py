@@ -63,7 +63,7 @@ def pack(value: Any, tensors: dict[str, Tensor], name: str = _ROOT) -> Any:
         return {"$array": name, "dtype": value.dtype.str, "shape": list(value.shape)}
     if sp.issparse(value):
         rows = sp.coo_array(value)
-        parts = {"row": rows.coords[0], "col": rows.coords[1], "data": rows.data}
+        parts = {"row": rows.row, "col": rows.col, "data": rows.data}
         packed = {key: pack(part, tensors, f"{name}/{key}") for key, part in parts.items()}
         return {"$sparse": packed, "format": value.format, "shape": list(value.shape)}
     return _pack_container(value, tensors, name)

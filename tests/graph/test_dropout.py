@@ -8,7 +8,7 @@ from recbole_slif.graph.dropout import draw_kept, drop_entries, keep_entries
 
 
 def matrix(seed=0):
-    found = sp.random_array((40, 30), density=0.3, rng=np.random.default_rng(seed), format="csr")
+    found = sp.random(40, 30, density=0.3, random_state=np.random.default_rng(seed), format="csr")
     return sp.csr_array(found)
 
 
@@ -16,8 +16,8 @@ def test_kept_entries_keep_their_place_and_value():
     full = matrix()
     kept = np.random.default_rng(1).random(full.nnz) < 0.5
     dense = full.toarray()
-    rows, columns = full.tocoo().coords
-    for row, column, keep in zip(rows, columns, kept, strict=True):
+    entries = full.tocoo()
+    for row, column, keep in zip(entries.row, entries.col, kept, strict=True):
         dense[row, column] *= keep
     assert np.array_equal(keep_entries(full, kept).toarray(), dense)
 
