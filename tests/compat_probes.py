@@ -212,6 +212,20 @@ def probe_collector_counts(folder):
     assert got["recall@2"] == 0.5, got
 
 
+def probe_pop_counts(folder):
+    import torch
+    from recbole.data.interaction import Interaction
+    from recbole.model.general_recommender.pop import Pop
+
+    config = {"USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "NEG_PREFIX": "neg_"}
+    config |= {"LABEL_FIELD": "label", "device": torch.device("cpu")}
+    model = Pop(config, SimpleNamespace(num=lambda _: 4))
+    columns = {"item_id": torch.tensor([1, 1, 2, 3, 3]), "label": torch.tensor([1.0, 1, 1, 0, 0])}
+    model.calculate_loss(Interaction(columns))
+    model.calculate_loss(Interaction({"item_id": torch.tensor([2, 1])}))
+    assert model.item_cnt.flatten().tolist() == [0, 3, 2, 0], model.item_cnt
+
+
 def probe_anomaly_mode(folder):
     import torch
     from recbole.model.sequential_recommender.sine import SINE

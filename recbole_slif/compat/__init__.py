@@ -125,6 +125,13 @@ FIXES = (
         _after(upstream.collect_anything),
     ),
     Fix(
+        "pop-counts",
+        ("recbole.model.general_recommender.pop",),
+        "Pop counts an item once a batch, and drawn negatives as well",
+        "RecBole 1.2.1 Pop",
+        _after(upstream.count_every_pair),
+    ),
+    Fix(
         "anomaly-mode",
         ("recbole.model.sequential_recommender.sine",),
         "looking up a knowledge model makes all training slower, up to twice",

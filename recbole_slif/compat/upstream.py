@@ -47,6 +47,29 @@ def collect_anything(module: ModuleType) -> None:
     module.Collector.get_data_struct = get_data_struct
 
 
+def count_every_pair(module: ModuleType) -> None:
+    """Let Pop count each training pair once: neither drawn negatives nor one per batch."""
+    import torch
+
+    construct = module.Pop.__init__
+
+    def __init__(self: Any, config: Any, dataset: Any) -> None:  # noqa: N807 - Pop's own
+        construct(self, config, dataset)
+        self.LABEL = config["LABEL_FIELD"]
+
+    def calculate_loss(self: Any, interaction: Any) -> Any:
+        items = interaction[self.ITEM_ID]
+        if self.LABEL in interaction:
+            items = items[interaction[self.LABEL] > 0]
+        # adding at an index that repeats would count it once
+        self.item_cnt.index_add_(0, items, torch.ones_like(items).unsqueeze(1))
+        self.max_cnt = self.item_cnt.max(dim=0)[0]
+        return torch.nn.Parameter(torch.zeros(1)).to(self.device)
+
+    module.Pop.__init__ = __init__
+    module.Pop.calculate_loss = calculate_loss
+
+
 @contextmanager
 def anomaly_unchanged(module: ModuleType) -> Iterator[None]:
     """Undo the process-wide anomaly detection that importing a module switches on."""
