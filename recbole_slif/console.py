@@ -9,15 +9,15 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
-
-from tabulate import tabulate
+from typing import TYPE_CHECKING, NoReturn
 
 import recbole_slif
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
-from recbole_slif.quick_start import RunResult
-from recbole_slif.records import precision_over_recall
+
+# Commands that train nothing must not wait for torch and RecBole to load.
+if TYPE_CHECKING:
+    from recbole_slif.quick_start import RunResult
 
 EXIT_USAGE = 2
 EXIT_STOPPED = 130
@@ -26,9 +26,11 @@ EXIT_STOPPED = 130
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises instead of printing usage, and knows `--version`."""
 
-    def __init__(self, command: str, description: str, epilog: str = "") -> None:
+    def __init__(
+        self, command: str, description: str, epilog: str = "", program: str = "recbole-slif"
+    ) -> None:
         super().__init__(
-            prog=f"recbole-slif {command}".strip(),
+            prog=f"{program} {command}".strip(),
             description=description,
             epilog=epilog,
             allow_abbrev=False,
@@ -80,6 +82,8 @@ def usable(path: Path) -> str:
 
 def metric_table(result: RunResult) -> str:
     """Lay out the validation and test metrics of one run."""
+    from tabulate import tabulate
+
     test = result.test or {}
     rows = [[name, value, test.get(name)] for name, value in result.valid.items()]
     rows += [[name, None, value] for name, value in test.items() if name not in result.valid]
@@ -89,6 +93,8 @@ def metric_table(result: RunResult) -> str:
 
 def run_summary(result: RunResult) -> str:
     """Say what a run gave and where it lies."""
+    from recbole_slif.records import precision_over_recall
+
     lines = ["", metric_table(result), ""]
     lines.append(
         f"{result.model} on {result.dataset}, seed {result.seed}: "
@@ -129,6 +135,8 @@ def compare_table(results: Sequence[RunResult], bold: bool | None = None) -> str
         results: all runs; the failed ones are named below the table.
         bold: mark the best value of each column; None does so on a terminal.
     """
+    from tabulate import tabulate
+
     bold = sys.stdout.isatty() if bold is None else bold
     groups: dict[str, list[RunResult]] = {}
     for result in results:

@@ -129,7 +129,7 @@ def test_module_runs_and_explains_itself():
         text=True,
         check=True,
     )
-    assert "--columns" in run.stdout and "example:" in run.stdout
+    assert "--columns" in run.stdout and "examples:" in run.stdout
 
 
 def test_shipped_vectors_are_sound():
