@@ -12,13 +12,14 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from recbole_slif.errors import DataError
 
 from .faults import Faults
 from .progress import bar
 
+T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 64 << 20
 _AHEAD = 4
@@ -88,7 +89,7 @@ def read_blocks(path: Path, faults: Faults) -> Iterator[Block]:
     """
     number, rest = 1, b""
     try:
-        for piece in _in_thread(lambda: _pieces(path)):
+        for piece in in_thread(lambda: _pieces(path)):
             if number == 1 and not rest and piece.startswith(_BOM):
                 piece = piece[len(_BOM) :]
             end = piece.rfind(b"\n") + 1
@@ -126,9 +127,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
                 if head.startswith(magic):
                     raise DataError(f"{path}: a {kind} archive; unpack it, or make it a .gz")
             if head.startswith(b"\x1f\x8b"):
-                yield from _inflate(head, source, _gzip_engine())
+                yield from _inflate(head, source, gzip_engine())
             elif head.startswith(b"\x28\xb5\x2f\xfd"):
-                yield from _inflate(head, source, _zstd_engine(path))
+                yield from _inflate(head, source, zstd_engine(path))
             else:
                 while head:
                     yield head
@@ -149,7 +150,8 @@ class _Counted:
         return data
 
 
-def _gzip_engine() -> Callable[[], Any]:
+def gzip_engine() -> Callable[[], Any]:
+    """Return what makes a decompressor for one gzip member; isal's where it is installed."""
     try:
         fast = importlib.import_module("isal.isal_zlib")
     except ImportError:
@@ -157,7 +159,8 @@ def _gzip_engine() -> Callable[[], Any]:
     return lambda: fast.decompressobj(31)
 
 
-def _zstd_engine(path: Path) -> Callable[[], Any]:
+def zstd_engine(path: Path) -> Callable[[], Any]:
+    """Return what makes a decompressor for one zstd frame."""
     try:
         zstandard = importlib.import_module("zstandard")
     except ImportError as error:
@@ -199,12 +202,12 @@ def _inflate(head: bytes, source: _Counted, make: Callable[[], Any]) -> Iterator
         raise _BrokenError("breaks off")
 
 
-def _in_thread(make: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+def in_thread(make: Callable[[], Iterator[T]]) -> Iterator[T]:
     """Run an iterator in a thread, a few items ahead; its exceptions come through."""
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(_AHEAD)
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
 
-    def put(entry: bytes | BaseException | None) -> bool:
+    def put(entry: T | BaseException | None) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(entry, timeout=0.1)
