@@ -1,0 +1,177 @@
+"""`release`: the text files of KGAT, KGIN and KGCL become atomic files; counts are checked."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from dataset_tools import manifest, release
+from dataset_tools.__main__ import main
+from recbole_slif.config import SlifConfig
+from recbole_slif.data.loaders import prepare_data
+from recbole_slif.data.tables import read_table
+
+BOOK = Path(__file__).parents[3] / "shared" / "data" / "amazon-book"
+FILES = {
+    "train.txt": ["0 0 1 2", "1 2 3", "2 0 3 1 3", "3 4", "4"],
+    "test.txt": ["0 3", "1 0", "2 2"],
+    "kg_final.txt": ["0 0 5", "1 0 5", "5 1 6", "2 1 6", "0 0 5"],
+    "item_list.txt": ["org_id remap_id freebase_id", *(f"B{i} {i} m.{i}" for i in range(5))],
+    "user_list.txt": ["org_id remap_id", *(f"A{i} {i}" for i in range(4))],
+    "entity_list.txt": ["org_id remap_id", "m.0 0", "the long name 5", "m.5 6"],
+    "relation_list.txt": ["org_id remap_id", "http://rdf.freebase.com/ns/book.genre 0"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name, lines in FILES.items():
+        (tmp_path / "raw" / name).write_text("\n".join(lines) + "\n")
+    return tmp_path / "raw"
+
+
+def imported(folder, *words, out="toy", name="toy"):
+    out = folder.parent / out
+    code = main(["release", str(folder), "--name", name, "--out", str(out), *words])
+    return code, {path.name: path.read_text() for path in sorted(out.glob("*"))}
+
+
+def test_a_release_becomes_atomic_files_with_its_split(folder, capsys):
+    code, files = imported(folder)
+    assert code == 0
+    assert files["toy.train.inter"].split("\n")[1:4] == ["0\t0", "0\t1", "0\t2"]
+    assert files["toy.test.inter"] == "user_id:token\titem_id:token\n0\t3\n1\t0\n2\t2\n"
+    assert files["toy.kg"].splitlines()[1:] == [
+        "m.0\tbook.genre\tthe long name",
+        "e1\tbook.genre\tthe long name",
+        "e2\tr1\tm.5",
+        "the long name\tr1\tm.5",
+    ]
+    assert files["toy.link"].splitlines()[1:] == ["0\tm.0", "1\te1", "2\te2"]
+    assert files["toy.item"].splitlines()[1] == "0\tB0\tm.0"
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "interactions 12",
+        "repeated pairs left out of train 1",
+        "users without items in train 1",
+        "repeated triples left out 1",
+        "entities 2",
+        "linked_items 3",
+        "no published counts are known",
+    ):
+        assert text in shown, text
+
+
+def test_the_files_train_as_they_are(folder):
+    imported(folder)
+    bundle = prepare_data(
+        SlifConfig("KGAT", "toy", argv=[f"--data_path={folder.parent}", "--valid_ratio=0"])
+    )
+    assert bundle.statistics["protocol"] == "benchmark"
+    assert bundle.statistics["linked_items"] == 3
+    assert bundle.statistics["triples"] == 4
+
+
+def test_kgcl_numbers_its_tails_apart(folder):
+    (folder / "kg_final.txt").unlink()
+    (folder / "kg.txt").write_text("0 0 0\n1 0 0\n2 1 1\n")
+    for name in ("entity_list.txt", "relation_list.txt"):
+        (folder / name).unlink()
+    _, files = imported(folder)
+    assert files["toy.kg"].splitlines()[1:] == ["i0\tr0\te0", "i1\tr0\te0", "i2\tr1\te1"]
+    assert files["toy.link"].splitlines()[1:] == ["0\ti0", "1\ti1", "2\ti2"]
+    _, shared = imported(folder, "--entities", "shared", out="other")
+    assert shared["toy.kg"].splitlines()[1:] == ["e0\tr0\te0", "e1\tr0\te0", "e2\tr1\te1"]
+    (folder / "kg.txt").write_text("7 0 0\n")
+    assert imported(folder, "--entities", "separate", out="third") == (2, {})
+
+
+def test_original_ids_become_tokens_where_asked_for(folder, capsys):
+    _, files = imported(folder, "--original-ids")
+    assert files["toy.test.inter"].splitlines()[1:] == ["A0\tB3", "A1\tB0", "A2\tB2"]
+    assert files["toy.link"].splitlines()[1] == "B0\tm.0"
+    (folder / "user_list.txt").write_text("org_id remap_id\nA0 0\n")
+    assert imported(folder, "--original-ids", out="b") == (2, {})
+    assert "no original id for user 1" in capsys.readouterr().err
+
+
+def test_shuffled_lines_give_the_same_bytes(folder):
+    _, before = imported(folder)
+    for path in folder.iterdir():
+        head, *rest = path.read_text().splitlines()
+        lines = [head, *rest] if "list" in path.name else [*rest, head]
+        start = 1 if "list" in path.name else 0
+        body = lines[start:]
+        random.Random(1).shuffle(body)  # noqa: S311
+        path.write_text("\n".join(lines[:start] + body) + "\n")
+    _, after = imported(folder, out="again")
+    assert list(before.values()) == list(after.values())
+
+
+def test_bad_lines_are_counted_and_leave_the_others(folder, capsys):
+    _, before = imported(folder)
+    for name, bad in {
+        "train.txt": b"0 1 x\n-1 2\n\xff 3\n",
+        "kg_final.txt": b"0 1\n1 2 3 4\n",
+        "item_list.txt": b"B9 nine m.9\nB7 0 m.7\n",
+    }.items():
+        path = folder / name
+        path.write_bytes(path.read_bytes() + bad)
+    report = folder.parent / "report.json"
+    code, after = imported(folder, "--report", str(report), out="again")
+    assert code == 0 and list(before.values()) == list(after.values())
+    faults = json.loads(report.read_text())["faults"]
+    assert [(entry["file"], entry["count"], entry["lines"]) for entry in faults] == [
+        ("item_list.txt", 1, [8]),
+        ("item_list.txt", 1, [7]),
+        ("kg_final.txt", 2, [6, 7]),
+        ("train.txt", 3, [6, 7, 8]),
+    ]
+    assert "(line 6, 7, 8)" in capsys.readouterr().err
+    assert imported(folder, "--strict", out="third") == (2, {})
+
+
+def test_counts_that_differ_are_printed_and_refused_only_when_strict(folder, capsys, monkeypatch):
+    counts = {"users": 5, "items": 5, "interactions": 12, "relations": 39}
+    known = {
+        "toy": {"releases": {"kgat": {"counts": counts}}, "papers": {"Paper, Table I": counts}}
+    }
+    monkeypatch.setattr(manifest, "manifest", lambda: known)
+    assert imported(folder)[0] == 0
+    shown = capsys.readouterr().out
+    assert "release kgat: 2 of 4 published counts agree" in shown
+    assert "users 4 (published 5), relations 2 (published 39)" in shown
+    assert "Paper, Table I: 2 of 4" in shown
+    assert imported(folder, "--strict", out="b") == (2, {})
+    assert "users 4 (published 5)" in capsys.readouterr().err
+
+
+def test_missing_files_are_named(tmp_path, capsys):
+    assert imported(tmp_path)[0] == 2
+    assert "train.txt: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not BOOK.is_dir(), reason="the public amazon-book files are not here")
+def test_amazon_book_has_the_counts_of_table_one(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for part in ("train", "test"):
+        frame = read_table(BOOK / f"amazon-book.{part}.inter").frame
+        items = frame.groupby("user_id", sort=False)["item_id"].agg(" ".join)
+        lines = [f"{user} {listed}" for user, listed in items.items()]
+        (raw / f"{part}.txt").write_text("\n".join(lines) + "\n")
+    code, files = imported(raw, "--strict", name="amazon-book")
+    assert code == 0
+    shown = capsys.readouterr().out
+    assert "SLIF-MR, Table I: 3 of 8 published counts agree; not in these files" in shown
+    assert "KGAT, data table: 0 of 1" in shown
+    assert sum(text.count("\n") - 1 for text in files.values()) == 846_434
+    for part in ("train", "test"):
+        ours = files[f"amazon-book.{part}.inter"].splitlines()
+        theirs = (BOOK / f"amazon-book.{part}.inter").read_text().splitlines()
+        assert set(ours) == set(theirs)
+    found = release.read_release(raw, "auto", release.Faults())
+    counts = release.count(found)
+    assert (counts["users"], counts["items"], counts["interactions"]) == (70_679, 24_915, 846_434)
