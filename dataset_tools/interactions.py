@@ -1,0 +1,296 @@
+"""`interactions`: raw reviews, ratings or any table become `.inter`, filtered, cored and split."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_slif.errors import DataError
+
+from . import faults as fault_log
+from . import reviews
+from .core_split import distinct_pairs, k_core, split
+from .faults import Faults
+from .row_store import RowStore
+from .writing import write_columns
+
+DESCRIPTION = """\
+Stream raw reviews (plain, .gz or .zst) into atomic interaction files. In this order: faulty lines
+are counted and left out, ratings and dates are filtered, of several rows of one user and item the
+latest stays, users and items with too few interactions are removed until none is left, and each
+user's interactions are split if asked for. The order of input lines changes nothing: the files
+are sorted, and the split follows tokens and seed, as the protocol ratio_811 does it."""
+EXAMPLES = """\
+  python -m dataset_tools interactions reviews_Books.json.gz --format amazon-json \\
+      --core 10 --name book --out dataset/book
+  python -m dataset_tools interactions ratings_Books.csv --format amazon-csv \\
+      --min-rating 4 --user-core 5 --item-core 10 --name book --out dataset/book
+  python -m dataset_tools interactions yelp_academic_dataset_review.json --format yelp-json \\
+      --from 2018-01-01 --core 10 --split ratio --name yelp --out dataset/yelp
+  python -m dataset_tools interactions orders.csv --format csv --columns customer product - day \\
+      --separator semicolon --split leave-one-out --name shop --out dataset/shop"""
+_DAY = 86_400.0
+PARTS = ("train", "valid", "test")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `interactions`."""
+    parser.add_argument("files", nargs="+", type=Path, help="raw files, read one after the other")
+    reviews.add_options(parser)
+    parser.add_argument("--name", required=True, help="data set name in the file names")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--min-rating", type=float, help="leave out lower ratings, and none")
+    parser.add_argument("--from", dest="since", metavar="DATE", help="first day, YYYY-MM-DD, UTC")
+    parser.add_argument("--to", dest="until", metavar="DATE", help="last day, YYYY-MM-DD, UTC")
+    parser.add_argument(
+        "--keep", choices=("last", "first"), default="last", help="of equal pairs: %(default)s"
+    )
+    parser.add_argument("--core", type=int, help="sets both of the next two")
+    parser.add_argument("--user-core", type=int, help="interactions each user has at least")
+    parser.add_argument("--item-core", type=int, help="interactions each item has at least")
+    parser.add_argument(
+        "--split", choices=("none", "ratio", "leave-one-out"), default="none", help="per user"
+    )
+    parser.add_argument(
+        "--ratios", nargs=3, type=float, default=[0.8, 0.1, 0.1], metavar=("TRAIN", "VALID", "TEST")
+    )
+    parser.add_argument(
+        "--order",
+        choices=("random", "time"),
+        help="what is held out; default: random for ratio, time for leave-one-out",
+    )
+    parser.add_argument("--seed", type=int, default=2020, help="of random splits: %(default)s")
+    fault_log.add_options(parser)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which interactions stay.
+
+    Attributes:
+        rating: Lowest rating; None takes all.
+        since: First second; -infinity takes all.
+        until: Second at which the range has ended; infinity takes all.
+    """
+
+    rating: float | None
+    since: float
+    until: float
+
+    @property
+    def dated(self) -> bool:
+        """Whether there is a range of dates."""
+        return self.since > -np.inf or self.until < np.inf
+
+
+@dataclass(frozen=True)
+class Table:
+    """Interactions in canonical order: by user token, then item token, shorter ones first.
+
+    Attributes:
+        user_tokens: Distinct users in that order.
+        item_tokens: Distinct items in that order.
+        users: `[n]` index of each interaction's user.
+        items: `[n]` index of each interaction's item.
+        rating: `[n]`, NaN for none.
+        time: `[n]`, NaN for none.
+    """
+
+    user_tokens: np.ndarray
+    item_tokens: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+    rating: np.ndarray
+    time: np.ndarray
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command.
+
+    Raises:
+        DataError: An option or a file is not usable, or nothing is left.
+    """
+    where, limits = reviews.layout(options), read_limits(options)
+    cores = _cores(options)
+    _refuse_other_split(options)
+    faults, counts = Faults(), Counter[str]()
+    with RowStore(options.out / f".{options.name}.interactions.partial") as store:
+        for path in options.files:
+            _take(path, where, limits, store, faults, counts)
+        store.finish()
+        fault_log.refuse(faults, options)
+        if not store.size:
+            raise DataError(
+                f"{options.files[0]}: no interaction is usable ({faults.total:,} faulty lines, "
+                f"{sum(counts.values()):,} filtered); check --format, --columns and the filters"
+            )
+        table, found = reduce(store, cores, options.keep == "last")
+    counts_shown = {**counts, **found, **write(table, options)}
+    fault_log.conclude(counts_shown, faults, options)
+
+
+def read_limits(options: argparse.Namespace) -> Limits:
+    """Return the filters that options ask for.
+
+    Raises:
+        DataError: A date is none, or the range is empty.
+    """
+    bounds = []
+    for name, text, other, more in (
+        ("--from", options.since, -np.inf, 0.0),
+        ("--to", options.until, np.inf, _DAY),
+    ):
+        try:
+            bounds.append(other if text is None else reviews.seconds_of(text) + more)
+        except ValueError as error:
+            raise DataError(f"{name}: '{text}' is no date; write YYYY-MM-DD") from error
+    if bounds[0] >= bounds[1]:
+        raise DataError(f"--from {options.since} lies after --to {options.until}")
+    return Limits(options.min_rating, bounds[0], bounds[1])
+
+
+def _cores(options: argparse.Namespace) -> tuple[int, int]:
+    both = 1 if options.core is None else options.core
+    cores = tuple(both if one is None else one for one in (options.user_core, options.item_core))
+    if min(*cores, both) < 1:
+        raise DataError("--core, --user-core and --item-core must be at least 1")
+    if min(options.ratios) < 0 or options.ratios[0] <= 0:
+        raise DataError("--ratios: train must be above 0, validation and test not below it")
+    return cores[0], cores[1]
+
+
+def _refuse_other_split(options: argparse.Namespace) -> None:
+    """Stop where files of another `--split` lie, which would be read beside the new ones."""
+    others = [f"{options.name}.{part}.inter" for part in PARTS]
+    if options.split != "none":
+        others = [f"{options.name}.inter"]
+    for name in others:
+        if (options.out / name).exists():
+            raise DataError(
+                f"{options.out / name}: is there from another --split and would be read beside the "
+                "new files; remove it or choose another --out"
+            )
+
+
+def _take(
+    path: Path,
+    where: reviews.Layout,
+    limits: Limits,
+    store: RowStore,
+    faults: Faults,
+    counts: Counter[str],
+) -> None:
+    """Put the interactions of one file that pass the filters into the store."""
+    lowest = -np.inf if limits.rating is None else limits.rating
+    add = store.add
+    for user, item, rating, time in reviews.read_reviews(path, where, faults):
+        if limits.rating is not None and not rating >= lowest:
+            counts["interactions below --min-rating or without rating"] += 1
+        elif limits.dated and not limits.since <= time < limits.until:
+            counts["interactions outside --from and --to or without time"] += 1
+        else:
+            add(user, item, rating, time)
+
+
+def reduce(store: RowStore, cores: tuple[int, int], latest: bool) -> tuple[Table, dict[str, int]]:
+    """Keep one interaction per pair and the k-core of them.
+
+    Returns:
+        What is left, and counts of what is not.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    users, items = store.codes("user"), store.codes("item")
+    counts = {
+        "usable interactions": store.size,
+        "their users": int(users.max()) + 1,
+        "their items": int(items.max()) + 1,
+    }
+    rows = distinct_pairs(users, items, store.column("rating"), store.column("time"), latest)
+    counts["repeated pairs of user and item left out"] = store.size - len(rows)
+    users, items = users[rows], items[rows]
+    core = k_core(users, items, *cores)
+    counts[f"left out by the core of {cores[0]} per user and {cores[1]} per item"] = len(
+        rows
+    ) - len(core.rows)
+    counts["rounds of that"] = core.rounds
+    if not len(core.rows):
+        raise DataError(
+            f"no user and item have {cores[0]} and {cores[1]} interactions; lower --core"
+        )
+    rows, users, items = rows[core.rows], users[core.rows], items[core.rows]
+    return _canonical(store, rows, users, items), counts
+
+
+def _canonical(store: RowStore, rows: np.ndarray, users: np.ndarray, items: np.ndarray) -> Table:
+    _, first_user, users = np.unique(users, return_index=True, return_inverse=True)
+    _, first_item, items = np.unique(items, return_index=True, return_inverse=True)
+    wanted = np.unique(np.concatenate([rows[first_user], rows[first_item]]))
+    pairs = store.tokens(wanted)
+    user_names = [pairs[at][0] for at in np.searchsorted(wanted, rows[first_user])]
+    item_names = [pairs[at][1] for at in np.searchsorted(wanted, rows[first_item])]
+    user_tokens, user_rank = _ranked(user_names)
+    item_tokens, item_rank = _ranked(item_names)
+    users, items = user_rank[users], item_rank[items]
+    order = np.lexsort((items, users))
+    rows = rows[order]
+    rating, time = store.column("rating")[rows], store.column("time")[rows]
+    return Table(user_tokens, item_tokens, users[order], items[order], rating, time)
+
+
+def _ranked(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return names by length, then alphabet, and the rank of each given one, int32."""
+    order = sorted(range(len(names)), key=lambda at: (len(names[at]), names[at]))
+    rank = np.empty(len(names), dtype=np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
+    tokens = np.empty(len(names), dtype=object)
+    tokens[:] = [names[at] for at in order]
+    return tokens, rank
+
+
+def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
+    """Write `.inter`, or one file for each part of the split; return counts and file names."""
+    counts: dict[str, Any] = {
+        "users": len(table.user_tokens),
+        "items": len(table.item_tokens),
+        "interactions": len(table.users),
+    }
+    parts: Mapping[str, np.ndarray] = {"": np.arange(len(table.users))}
+    if options.split != "none":
+        parts = _split(table, options)
+        counts |= {part: len(rows) for part, rows in parts.items()}
+    names = []
+    for part, rows in parts.items():
+        names.append(".".join(word for word in (options.name, part, "inter") if word))
+        write_columns(options.out / names[-1], _columns(table, rows))
+    return {**counts, "files": ", ".join(names)}
+
+
+def _columns(table: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+    columns = {
+        "user_id:token": table.user_tokens[table.users[rows]],
+        "item_id:token": table.item_tokens[table.items[rows]],
+    }
+    for name, values in (("rating:float", table.rating), ("timestamp:float", table.time)):
+        if not np.isnan(values).all():
+            columns[name] = values[rows]
+    return columns
+
+
+def _split(table: Table, options: argparse.Namespace) -> dict[str, np.ndarray]:
+    ratios = options.ratios if options.split == "ratio" else None
+    order = options.order or ("random" if ratios else "time")
+    if order == "time" and np.isnan(table.time).any():
+        raise DataError(
+            "--order time: some interactions have no time; name its column, or use --order random"
+        )
+    time = table.time if order == "time" else None
+    found = split(table.users, time, options.seed, ratios)
+    return {part: rows for part, rows in zip(PARTS, found, strict=True) if len(rows)}

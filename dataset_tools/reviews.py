@@ -1,0 +1,355 @@
+"""Raw reviews and ratings, line by line: JSON of Amazon and Yelp, and tables with any columns."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import csv
+import importlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole_slif.errors import DataError
+
+from .faults import Faults
+from .reading import read_text
+
+FORMATS = ("amazon-json", "amazon-csv", "yelp-json", "json", "csv")
+# Lines of this length and more are no review; parsing them as Python would cost memory.
+_LONGEST_LITERAL = 1 << 18
+_NO_ID = "lines whose user or item id is missing or holds a tab or a line end"
+_NO_NUMBER = "lines whose rating or time is no number or date"
+_NO_JSON = "lines of broken JSON"
+_WIDTH = "lines with another number of columns"
+_QUOTES = "lines with unbalanced quotes"
+SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " "}
+
+
+class Review(NamedTuple):
+    """One interaction.
+
+    Attributes:
+        user: Token.
+        item: Token.
+        rating: NaN where there is none.
+        time: Seconds since 1970, UTC; NaN where there is none.
+    """
+
+    user: str
+    item: str
+    rating: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a line holds what.
+
+    Attributes:
+        kind: `json` or `table`.
+        columns: Names (or, without header, numbers from 1) of user, item, rating and time; None
+            for a rating or time that there is not.
+        separator: Between the cells of a table.
+        header: Whether a table's first line names the columns.
+        encoding: Of the text.
+        width: Cells of each line of a table without header.
+    """
+
+    kind: str
+    columns: tuple[str, str, str | None, str | None]
+    separator: str = ","
+    header: bool = True
+    encoding: str = "utf-8"
+    width: int = 4
+
+
+_KNOWN = {
+    "amazon-json": Layout("json", ("reviewerID", "asin", "overall", "unixReviewTime")),
+    "amazon-csv": Layout("table", ("1", "2", "3", "4"), ",", header=False),
+    "yelp-json": Layout("json", ("user_id", "business_id", "stars", "date")),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the input is laid out."""
+    parser.add_argument("--format", choices=FORMATS, required=True, help="layout of the input")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        metavar="COLUMN",
+        help="for json and csv: fields of user, item, and if you like rating and time, in this "
+        "order (- leaves one out); numbers from 1 with --no-header",
+    )
+    names = ", ".join(SEPARATORS)
+    parser.add_argument("--separator", default="comma", help=f"one character, or {names}")
+    parser.add_argument("--no-header", action="store_true", help="the first line is data")
+    parser.add_argument(
+        "--width", type=int, help="cells of a line with --no-header; default: the last of --columns"
+    )
+    parser.add_argument("--encoding", default="utf-8", help="default: %(default)s")
+
+
+def separator(text: str) -> str:
+    """Return the character that `--separator` names.
+
+    Raises:
+        DataError: It is no single character.
+    """
+    found = SEPARATORS.get(text, text)
+    if len(found) != 1 or found in '"\r\n':
+        raise DataError(
+            f"--separator: '{text}' is no single character; use {', '.join(SEPARATORS)}"
+        )
+    return found
+
+
+def layout(options: argparse.Namespace) -> Layout:
+    """Return the layout that options ask for.
+
+    Raises:
+        DataError: They contradict one another.
+    """
+    if options.format in _KNOWN:
+        if options.columns:
+            raise DataError(f"--columns: {options.format} has its own; leave them out, or use csv")
+        known = _KNOWN[options.format]
+        return Layout(known.kind, known.columns, known.separator, known.header, options.encoding)
+    given = [None if name == "-" else name for name in options.columns or ()]
+    if not 2 <= len(given) <= 4 or given[0] is None or given[1] is None:
+        raise DataError(
+            f"--columns: --format {options.format} needs the columns of user and item, and takes "
+            "those of rating and time, for example --columns customer product stars when"
+        )
+    user, item, rating, time = [*given, None, None][:4]
+    kind = "json" if options.format == "json" else "table"
+    columns = (str(user), str(item), rating, time)
+    width = 0
+    if kind == "table" and options.no_header:
+        width = max(_numbers(columns)) + 1
+        if options.width is not None and options.width < width:
+            raise DataError(f"--width: {options.width} is below the last of --columns, {width}")
+    return Layout(
+        kind,
+        columns,
+        separator(options.separator),
+        not options.no_header,
+        options.encoding,
+        options.width or width,
+    )
+
+
+def _numbers(columns: Sequence[str | None]) -> list[int]:
+    """Return places from 0 of columns that are numbers from 1, -1 for None."""
+    for name in columns:
+        if name is not None and (not name.isdigit() or int(name) < 1):
+            raise DataError(f"--columns: with --no-header '{name}' must be a number from 1")
+    return [-1 if name is None else int(name) - 1 for name in columns]
+
+
+def read_reviews(path: Path, where: Layout, faults: Faults) -> Iterator[Review]:
+    """Yield the interactions of one file; faulty lines are counted and left out.
+
+    Raises:
+        DataError: The file cannot be read or its header lacks a column.
+    """
+    read = _read_json if where.kind == "json" else _read_table
+    for number, user, item, rating, time in read(path, where, faults):
+        user_token, item_token = _token(user), _token(item)
+        if not user_token or not item_token:
+            faults.add(_NO_ID, path, number)
+            continue
+        try:
+            review = Review(user_token, item_token, _number(rating), _seconds(time))
+        except (ValueError, TypeError, OverflowError):
+            faults.add(_NO_NUMBER, path, number)
+            continue
+        yield review
+
+
+def _token(value: Any) -> str:
+    """Return an id as a token, empty if it cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value).strip()
+    if not text.isprintable() and any(sign in "\t\n\r\0" or _lone(sign) for sign in text):
+        return ""
+    return text
+
+
+def _lone(sign: str) -> bool:
+    """Whether a character is half of a pair, which no UTF-8 file can hold."""
+    return "\ud800" <= sign <= "\udfff"
+
+
+def _number(value: Any) -> float:
+    if value is None or value == "":
+        return math.nan
+    number = float(value)
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise ValueError(value)
+    return number
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str) and not value.isdigit():
+        return _date(value)
+    return _number(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _date(text: str) -> float:
+    text = text.strip()
+    if not text:
+        return math.nan
+    try:
+        return _number(text)
+    except ValueError:
+        return seconds_of(text)
+
+
+def seconds_of(text: str) -> float:
+    """Return seconds since 1970 of an ISO date or date and time; without zone it is UTC.
+
+    Raises:
+        ValueError: It is none.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()
+
+
+Cells = tuple[int, Any, Any, Any, Any]
+
+
+def _read_json(path: Path, where: Layout, faults: Faults) -> Iterator[Cells]:
+    parse = _json_parser(where)
+    for number, line in read_text(path, faults, where.encoding):
+        cells = parse(line)
+        if cells is None:
+            faults.add(_NO_JSON, path, number)
+        else:
+            yield (number, *cells)
+
+
+def _json_parser(where: Layout) -> Callable[[str], tuple[Any, Any, Any, Any] | None]:
+    """Return what turns a line into user, item, rating and time, or None for broken ones.
+
+    Old Amazon dumps hold Python dictionaries; those are read as literals, never run.
+    """
+    try:
+        msgspec = importlib.import_module("msgspec")
+    except ImportError as error:
+        raise DataError("reading JSON needs msgspec; pip install 'recbole-slif[tools]'") from error
+    named = [(key, name) for key, name in zip("uirt", where.columns, strict=True) if name]
+    fields = [(key, Any, None) for key, _ in named]
+    row = msgspec.defstruct("Row", fields, rename=dict(named))
+    decode = msgspec.json.Decoder(row).decode
+    keys = [key if name else None for key, name in zip("uirt", where.columns, strict=True)]
+
+    def parse(line: str) -> tuple[Any, Any, Any, Any] | None:
+        try:
+            found = decode(line)
+        except msgspec.DecodeError:
+            entry = _literal(line)
+            if entry is None:
+                return None
+            user, item, rating, time = (entry.get(name) for name in where.columns)
+            return user, item, rating, time
+        user, item, rating, time = (getattr(found, key) if key else None for key in keys)
+        return user, item, rating, time
+
+    return parse
+
+
+def _literal(line: str) -> dict[Any, Any] | None:
+    """Return the dictionary that a line of Python writes down, or None."""
+    if not line.startswith("{") or len(line) > _LONGEST_LITERAL:
+        return None
+    try:
+        found = ast.literal_eval(line)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def split_line(line: str, mark: str) -> list[str] | None:
+    """Return the cells of one line of a table, or None where its quotes are unbalanced.
+
+    Each line stands for itself, so that an open quote cannot swallow the lines after it.
+    """
+    if '"' not in line:
+        return line.split(mark)
+    try:
+        (cells,) = csv.reader([line], delimiter=mark, strict=True)
+    except (csv.Error, ValueError):
+        return None
+    return cells
+
+
+def column_places(path: Path, head: Sequence[str], wanted: Sequence[str | None]) -> list[int]:
+    """Return the place of each wanted column of a header, -1 for None.
+
+    A `:type` after a name, as atomic files have it, may be left out.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    names = [cell.strip() for cell in head]
+    places = {name.rpartition(":")[0] or name: at for at, name in reversed(list(enumerate(names)))}
+    places |= {name: at for at, name in reversed(list(enumerate(names)))}
+    for name in wanted:
+        if name is not None and name not in places:
+            raise DataError(
+                f"{path}: line 1: no column '{name}'; it has {', '.join(names)} (--separator and "
+                "--no-header say how the file is laid out)"
+            )
+    return [-1 if name is None else places[name] for name in wanted]
+
+
+def read_cells(
+    path: Path, mark: str, encoding: str, faults: Faults, width: int | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line of a table.
+
+    Args:
+        path: The file.
+        mark: Between cells.
+        encoding: Of the text.
+        faults: Receives lines of another width and lines with open quotes.
+        width: Cells of a line; None takes the first line, a header, as the measure.
+    """
+    for number, line in read_text(path, faults, encoding):
+        cells = split_line(line, mark)
+        if cells is None:
+            faults.add(_QUOTES, path, number)
+            continue
+        width = len(cells) if width is None else width
+        if len(cells) != width:
+            faults.add(_WIDTH, path, number)
+        else:
+            yield number, cells
+
+
+def _read_table(path: Path, where: Layout, faults: Faults) -> Iterator[Cells]:
+    if where.header:
+        lines = read_cells(path, where.separator, where.encoding, faults)
+        _, head = next(lines, (1, []))
+        places = column_places(path, head, where.columns)
+    else:
+        lines = read_cells(path, where.separator, where.encoding, faults, where.width)
+        places = _numbers(where.columns)
+    user, item, rating, time = places
+    for number, cells in lines:
+        yield (
+            number,
+            cells[user],
+            cells[item],
+            cells[rating] if rating >= 0 else None,
+            cells[time] if time >= 0 else None,
+        )

@@ -1,0 +1,139 @@
+"""Millions of interactions on disk, as numbers: tokens are read back for those that stay.
+
+A token is kept as two independent hashes, of which the second proves the first: memory does not
+grow with the number of distinct ids.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from array import array
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from recbole_slif.errors import DataError
+
+_FLUSH = 1 << 18
+_COLUMNS = {
+    "user": "q",
+    "item": "q",
+    "user_check": "I",
+    "item_check": "I",
+    "rating": "d",
+    "time": "d",
+}
+
+
+class RowStore:
+    """Rows of user, item, rating and time in a folder that lives as long as the `with` block.
+
+    Args:
+        folder: Made afresh; what a killed run left there is removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._buffers: dict[str, array[Any]] = {
+            name: array(code) for name, code in _COLUMNS.items()
+        }
+        self._lines: list[str] = []
+        self._files: dict[str, IO[bytes]] = {}
+        self.size = 0
+
+    def __enter__(self) -> RowStore:
+        """Make the folder."""
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            self._files = {name: (self._folder / name).open("wb") for name in (*_COLUMNS, "tokens")}
+        except OSError as error:
+            raise DataError(f"{self._folder}: cannot be made ({error.strerror})") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the folder."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, user: str, item: str, rating: float, time: float) -> None:
+        """Append a row; tokens hold no tab and no line end."""
+        columns = self._buffers
+        columns["user"].append(hash(user))
+        columns["item"].append(hash(item))
+        columns["user_check"].append(zlib.crc32(user.encode()))
+        columns["item_check"].append(zlib.crc32(item.encode()))
+        columns["rating"].append(rating)
+        columns["time"].append(time)
+        self._lines.append(f"{user}\t{item}\n")
+        self.size += 1
+        if len(self._lines) >= _FLUSH:
+            self._flush()
+
+    def _flush(self) -> None:
+        for name, buffer in self._buffers.items():
+            buffer.tofile(self._files[name])
+            del buffer[:]
+        self._files["tokens"].write("".join(self._lines).encode())
+        self._lines.clear()
+
+    def finish(self) -> None:
+        """Write what is still in memory; no row can be added afterwards."""
+        self._flush()
+        for file in self._files.values():
+            file.close()
+
+    def column(self, name: str) -> np.ndarray:
+        """Return `rating` or `time`, `[size]` float64."""
+        return np.fromfile(self._folder / name, dtype=np.dtype(_COLUMNS[name]))
+
+    def codes(self, name: str) -> np.ndarray:
+        """Number the distinct tokens of `user` or `item`.
+
+        Returns:
+            `[size]` int32; the numbers are of no further meaning.
+
+        Raises:
+            DataError: Two tokens have one hash, which happens once in many thousand runs.
+        """
+        hashes = self.column(name)
+        order = np.argsort(hashes, kind="stable")
+        hashes = hashes[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = hashes[1:] != hashes[:-1]
+        del hashes
+        check = self.column(f"{name}_check")[order]
+        if (check[1:] != check[:-1])[~new[1:]].any():
+            raise DataError(f"two {name} ids have one hash; run the command again")
+        del check
+        codes = np.empty(len(order), dtype=np.int32)
+        codes[order] = np.cumsum(new, dtype=np.int32) - np.int32(1)
+        return codes
+
+    def tokens(self, rows: np.ndarray) -> list[tuple[str, str]]:
+        """Return user and item token of some rows.
+
+        Args:
+            rows: `[n]` ascending row numbers.
+        """
+        found = []
+        wanted = iter(rows.tolist())
+        row = next(wanted, -1)
+        with (self._folder / "tokens").open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file):
+                if number == row:
+                    user, _, item = line[:-1].partition("\t")
+                    found.append((user, item))
+                    row = next(wanted, -1)
+                    if row < 0:
+                        break
+        return found
