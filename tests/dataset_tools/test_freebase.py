@@ -1,0 +1,376 @@
+# ruff: noqa: S311 - random rows, no secrets
+"""`freebase`: the stream against plain loops, faults, order, memory of places, kills."""
+
+import bz2
+import gzip
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset_tools.__main__ import main
+from dataset_tools.freebase import ids, linked_keys
+from dataset_tools.freebase.blocks import Place, read_dump
+from dataset_tools.freebase.scan import Frontier, scan_block
+from dataset_tools.freebase.spill import Relations
+from tests.toy import write_table
+
+ROOT = Path(__file__).parents[2]
+NS = "http://rdf.freebase.com/ns/"
+
+
+def line(head, relation, tail):
+    return f"<{NS}{head}>\t<{NS}{relation}>\t<{NS}{tail}>\t.\n"
+
+
+def toy_dump(seed=0, size=4000, entities=150):
+    """Lines of a dump: triples between entities, literals, types, twins, loops."""
+    rng = random.Random(seed)
+    names = [f"m.0{number:x}" for number in range(entities)] + [f"g.1{n}_z" for n in range(9)]
+    rows = []
+    for _ in range(size):
+        head, kind = rng.choice(names), rng.random()
+        if kind < 0.5:
+            rows.append(line(head, f"a.b.r{rng.randrange(12)}", rng.choice(names)))
+        elif kind < 0.6:
+            rows.append(
+                f"<{NS}{head}>\t<http://www.w3.org/ns#type>\t<{NS}{rng.choice(names)}>\t.\n"
+            )
+        elif kind < 0.8:
+            text = rng.choice(['"a"@en', '"b \\t c"@fr', '"1"^^<x>', '"@en"@zh-Hant', '"q"@en-GB'])
+            rows.append(f"<{NS}{head}>\t<{NS}type.object.name>\t{text}\t.\n")
+        else:
+            rows.append(f"<{NS}{head}>\t<{NS}type.object.type>\t<{NS}book.book>\t.\n")
+    return rows + rows[:50]
+
+
+def oracle(rows, linked, hops, both, least_entity, least_relation, drop=""):
+    """What the command should write, by loops over lines."""
+    triples = set()
+    for row in rows:
+        cells = row.rstrip("\n").split("\t")
+        ends = [cell[len(NS) + 1 : -1] for cell in (cells[0], cells[2])]
+        if all(end[:2] in ("m.", "g.") for end in ends) and '"' not in cells[2]:
+            relation = cells[1].strip("<>").removeprefix(NS)
+            if ends[0] != ends[1] and relation != drop:
+                triples.add((ends[0], relation, ends[1]))
+    reached, kept = set(linked), set()
+    for _ in range(hops):
+        kept |= {t for t in triples if t[0] in reached or (both and t[2] in reached)}
+        reached |= {end for t in kept for end in (t[0], t[2])}
+    while True:
+        entities = Counter(end for t in kept for end in (t[0], t[2]))
+        relations = Counter(t[1] for t in kept)
+        left = {
+            t
+            for t in kept
+            if relations[t[1]] >= least_relation
+            and all(end in linked or entities[end] >= least_entity for end in (t[0], t[2]))
+        }
+        if left == kept:
+            break
+        kept = left
+    head = "head_id:token\trelation_id:token\ttail_id:token\n"
+    return head + "".join("\t".join(triple) + "\n" for triple in sorted(kept))
+
+
+@pytest.fixture
+def link(tmp_path):
+    path = tmp_path / "toy.link"
+    linked = ["m.00", "m.05", "m.0a", "m.0zzz", "g.13_z"]
+    write_table(path, ["item_id:token", "entity_id:token"], [(f"i{e}", e) for e in linked])
+    return path
+
+
+LINKED = {"m.00", "m.05", "m.0a", "g.13_z"}
+
+
+def freebase(dump, link, out, *more):
+    words = ["--dump", str(dump), "--link", str(link), "--out", str(out), *more]
+    assert main(["freebase", *words]) == 0
+    return (out / "toy.kg").read_text()
+
+
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize("roles", ["both", "head"])
+@pytest.mark.parametrize("least", [(1, 1), (2, 3)])
+def test_output_equals_loops(tmp_path, link, hops, roles, least):
+    rows = toy_dump(size=9000, entities=120)
+    dump = tmp_path / "dump.gz"
+    dump.write_bytes(gzip.compress("".join(rows).encode()))
+    options = ["--hops", str(hops), "--roles", roles, "--min-entity", str(least[0])]
+    written = freebase(dump, link, tmp_path / "out", *options, "--min-relation", str(least[1]))
+    assert written == oracle(rows, LINKED, hops, roles == "both", *least)
+    assert written.count("\n") > 10
+    assert os.listdir(tmp_path / "out") == ["toy.kg"]
+
+
+def test_order_of_lines_and_kind_of_file_change_nothing(tmp_path, link):
+    zstandard = pytest.importorskip("zstandard")
+    rows = toy_dump()
+    plain = "".join(rows).encode()
+    expected = oracle(rows, LINKED, 2, True, 2, 2)
+    shuffled = random.Random(1).sample(rows, len(rows))
+    halves = [plain[: len(plain) // 2], plain[len(plain) // 2 :]]
+    kinds = {
+        "plain.nt": plain,
+        "no-end.nt": plain[:-1],
+        "shuffled.gz": gzip.compress("".join(shuffled).encode()),
+        "members.gz": b"".join(map(gzip.compress, halves)) + bytes(100),
+        "dump.zst": b"".join(map(zstandard.compress, halves)),
+    }
+    for name, content in kinds.items():
+        (tmp_path / name).write_bytes(content)
+        options = ["--min-entity", "2", "--min-relation", "2"]
+        assert freebase(tmp_path / name, link, tmp_path / "out", *options) == expected, name
+
+
+def test_small_blocks_and_many_buckets_change_nothing(tmp_path, link, monkeypatch):
+    from dataset_tools.freebase import graph, spill
+
+    monkeypatch.setattr(graph, "_BUCKET", 40)
+    monkeypatch.setattr(graph, "CHUNK", 33)
+    monkeypatch.setattr(spill, "CHUNK", 77)
+    monkeypatch.setattr(read_dump, "__defaults__", (None, 1000))
+    rows = toy_dump()
+    (tmp_path / "d.nt").write_text("".join(rows))
+    written = freebase(tmp_path / "d.nt", link, tmp_path, "--min-entity", "3")
+    assert written == oracle(rows, LINKED, 2, True, 3, 50)
+
+
+def test_relations_can_be_chosen(tmp_path, link):
+    rows = toy_dump()
+    (tmp_path / "d.nt").write_text("".join(rows))
+    least = ["--min-entity", "1", "--min-relation", "1"]
+    dropped = freebase(tmp_path / "d.nt", link, tmp_path, *least, "--drop-relations", "a.b.r3")
+    assert dropped == oracle(rows, LINKED, 2, True, 1, 1, "a.b.r3")
+    taken = freebase(tmp_path / "d.nt", link, tmp_path, *least, "--relations", "a.*.r1*")
+    assert {row.split("\t")[1] for row in taken.splitlines()[1:]} == {
+        "a.b.r1",
+        "a.b.r10",
+        "a.b.r11",
+    }
+
+
+BAD = [
+    "",
+    "not a triple\n",
+    line("m.00", "a.b.r1", "m.01").replace("\t", " "),
+    line("m.00", "a.b.r1", "m.01")[:-12] + "\n",
+    line("m.00", "a.b.r1", "m.01").replace("\t.", "\t.\t."),
+    line("m.00", "a.b.r1", "m.01").replace("\t.\n", "\t.\r\n"),
+    line("m.00", "a\0b", "m.01"),
+]
+
+
+def test_faults_are_counted_with_lines_and_change_no_other_row(tmp_path, link, capsys):
+    rows = toy_dump()
+    mixed = rows[:]
+    at = [5, 100, 101, 900, 3000, 3500]
+    for place, bad in zip(at, BAD[1:], strict=True):
+        mixed.insert(place, bad)
+    mixed.insert(1, "\n")
+    ids_bad = [line("m.00", "a.b", "m.0UPPER"), line("m.00", "a.b", "m." + "a" * 13)]
+    mixed += [*ids_bad, "\udcff\n"]
+    text = "".join(mixed).encode("utf-8", "surrogateescape")
+    (tmp_path / "d.nt").write_bytes(text)
+    written = freebase(
+        tmp_path / "d.nt", link, tmp_path, "--min-relation", "1", "--min-entity", "1"
+    )
+    assert written == oracle(rows, LINKED, 2, True, 1, 1)
+    err = capsys.readouterr().err
+    lines = [place + 2 for place in at] + [len(mixed)]
+    assert f"7 lines that are no N-triple of four cells (line {', '.join(map(str, lines))})" in err
+    assert (
+        f"2 lines at wanted entities whose other cells are no ids (line {len(mixed) - 2}, " in err
+    )
+    words = ["freebase", "--dump", str(tmp_path / "d.nt"), "--link", str(link)]
+    assert main([*words, "--out", str(tmp_path / "strict"), "--strict"]) == 2
+    assert not (tmp_path / "strict" / "toy.kg").exists()
+
+
+def test_rows_are_counted_by_kind(tmp_path, link, capsys):
+    rows = toy_dump()
+    (tmp_path / "d.nt").write_text("".join(rows))
+    freebase(tmp_path / "d.nt", link, tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    english = sum(
+        row.endswith(('"a"@en\t.\n', "x>\t.\n", '"q"@en-GB\t.\n')) and '"' in row for row in rows
+    )
+    other = sum(row.endswith(("@fr\t.\n", "@zh-Hant\t.\n")) for row in rows)
+    assert english and other
+    assert f"literals (none or en) {english:,}" in shown
+    assert f"literals of other languages {other:,}" in shown
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip"])
+def test_a_damaged_archive_gives_what_came_before(tmp_path, link, harm, capsys):
+    rows = toy_dump(size=20000)
+    first, second = "".join(rows[:9000]).encode(), "".join(rows[9000:]).encode()
+    packed = gzip.compress(second)
+    middle = len(packed) // 2
+    # A changed check sum shows at the end alone; what stands before it is sound.
+    packed = packed[:middle] if harm == "cut" else packed[:-8] + b"12345678"
+    (tmp_path / "d.gz").write_bytes(gzip.compress(first) + packed)
+    written = freebase(
+        tmp_path / "d.gz", link, tmp_path, "--min-entity", "1", "--min-relation", "1"
+    )
+    err = capsys.readouterr().err
+    assert "what follows is lost (line" in err and ("breaks off" in err) == (harm == "cut")
+    found = int(err.split("lost (line ")[1].split(")")[0]) - 1
+    assert 9000 <= found < len(rows)
+    assert written == oracle(rows[:found], LINKED, 2, True, 1, 1)
+
+
+def test_reading_goes_on_at_any_place(tmp_path):
+    rows = toy_dump(size=3000)
+    parts = ["".join(rows[at : at + 500]).encode() for at in range(0, len(rows), 500)]
+    path = tmp_path / "d.gz"
+    path.write_bytes(b"".join(map(gzip.compress, parts)))
+    whole = list(read_dump(path, block=700))
+    texts = [block.text[: block.size].tobytes() for block in whole]
+    assert b"".join(texts) == b"".join(parts)
+    assert len({block.place.member for block in whole}) == len(parts)
+    for number in range(0, len(whole), 7):
+        rest = [b.text[: b.size].tobytes() for b in read_dump(path, whole[number].place, 900)]
+        assert b"".join(rest) == b"".join(texts[number + 1 :])
+        assert whole[number].place.member_at <= whole[number].place.done
+
+
+def test_a_bomb_is_read_in_small_pieces(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"x" * (100 << 20)))
+    with pytest.raises(Exception, match="no N-triples file"):
+        list(read_dump(path))
+    short = gzip.compress((b"y" * 99 + b"\n") * (1 << 18))
+    path.write_bytes(short)
+    assert sum(block.size for block in read_dump(path)) == 100 << 18
+
+
+def test_keys_spell_and_sort_like_their_ids():
+    rng = random.Random(3)
+    letters = ids.CHARACTERS.decode()
+    words = {
+        rng.choice("gm") + "." + "".join(rng.choices(letters, k=rng.randint(1, 12)))
+        for _ in range(3000)
+    } | {"m." + "z" * 12, "g.0", "m.0"}
+    keys, foreign = ids.keys_of(words)
+    assert not foreign
+    assert ids.tokens(keys) == sorted(words)
+    same, foreign = ids.keys_of(
+        ["/m/0abc", f"<{NS}m.0abc>", "m.0abc", "Q42", "m.", "m.0ABC", "m.é"]
+    )
+    assert ids.tokens(same) == ["m.0abc"] and foreign == ["Q42", "m.", "m.0ABC", "m.é"]
+
+
+def test_relations_that_share_a_hash_are_told_apart(monkeypatch):
+    from dataset_tools.freebase import spill
+
+    monkeypatch.setattr(spill, "_FACTOR", np.uint64(0))
+    text = (line("m.00", "a.b.c", "m.01") + line("m.00", "a.b.d", "m.01")).encode()
+    block = np.frombuffer(text + bytes(64), dtype=np.uint8)
+    found = scan_block(block, len(text), Frontier(ids.keys_of(["m.00"])[0]), False, None)
+    relations = Relations()
+    names = [relations.names[code] for code in relations.codes(block, found)]
+    assert names == ["a.b.c", "a.b.d"]
+
+
+def test_a_pipe_is_read_once_a_hop(tmp_path, link):
+    rows = toy_dump()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def feed():
+        for _ in range(2):
+            with pipe.open("wb") as file:
+                file.write(gzip.compress("".join(rows).encode()))
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    written = freebase(pipe, link, tmp_path, "--min-entity", "1", "--min-relation", "1")
+    thread.join()
+    assert written == oracle(rows, LINKED, 2, True, 1, 1)
+
+
+def test_killed_and_continued_gives_the_same_bytes(tmp_path, link):
+    rows = toy_dump(size=60000, entities=30000)
+    parts = ["".join(rows[at : at + 6000]).encode() for at in range(0, len(rows), 6000)]
+    dump = tmp_path / "d.gz"
+    dump.write_bytes(b"".join(map(gzip.compress, parts)))
+    words = ["freebase", "--dump", str(dump), "--link", str(link), "--hops", "3"]
+    words += ["--min-entity", "1", "--min-relation", "1", "--report", str(tmp_path / "report.json")]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    report = (tmp_path / "report.json").read_bytes()
+    out = tmp_path / "killed"
+    # Blocks so small, and a state after each, that a kill lands between two of many states.
+    code = (
+        "import sys, time\nfrom dataset_tools.freebase import blocks, walk\n"
+        "blocks.read_dump.__defaults__ = (None, 20000)\n"
+        "take = walk.Walk._take\n"
+        "def slow(self, *a):\n    time.sleep(0.01)\n    take(self, *a)\n"
+        "walk.Walk._take = slow\n"
+        "from dataset_tools.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *words, "--out", str(out), "--save-every", "0"]
+    kills, rng = 0, random.Random(5)
+    state = out / ".toy.freebase" / "state.json"
+    for _ in range(4):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        before = state.read_bytes() if state.is_file() else b""
+        for _ in range(600):
+            time.sleep(0.05)
+            if process.poll() is not None or (state.is_file() and state.read_bytes() != before):
+                break
+        time.sleep(rng.random() * 0.4)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills >= 3
+    last = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert last.returncode == 0, last.stderr
+    assert (out / "toy.kg").read_bytes() == (tmp_path / "whole" / "toy.kg").read_bytes()
+    assert (tmp_path / "report.json").read_bytes() == report
+    assert os.listdir(out) == ["toy.kg"]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--hops", "0"], "--hops"),
+        (["--dump", "absent.gz"], "absent.gz"),
+        (["--max-entities", "5"], "--max-entities"),
+        (["--relations", "no.such"], "no triple"),
+        (["--min-entity", "1", "--min-relation", "100000"], "--min-relation"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, link, more, words, capsys):
+    (tmp_path / "d.nt").write_text("".join(toy_dump()))
+    given = ["--dump", str(tmp_path / "d.nt"), "--link", str(link), "--out", str(tmp_path)]
+    assert main(["freebase", *given, *more]) == 2
+    err = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error: ")]
+    assert len(err) == 1 and words in err[0]
+
+
+def test_links_that_are_no_ids_are_counted(tmp_path):
+    path = tmp_path / "x.link"
+    write_table(path, ["item_id:token", "entity_id:token"], [("1", "Q5"), ("2", "m.0a")])
+    keys, faults = linked_keys(path)
+    assert ids.tokens(keys) == ["m.0a"]
+    assert faults.summary() == ["x.link: 1 links to what is no Freebase id (line 2)"]
+    write_table(path, ["item_id:token", "entity_id:token"], [("1", "Q5")])
+    with pytest.raises(Exception, match="no entity_id is a Freebase id"):
+        linked_keys(path)
+
+
+def test_place_is_plain(tmp_path):
+    (tmp_path / "x.bz2").write_bytes(bz2.compress(b"a"))
+    assert list(read_dump(tmp_path / "x.bz2", Place()))  # not N-triples; the scan counts it
