@@ -9,6 +9,8 @@ from typing import Any
 
 # Where stderr is a file, a line every half minute is enough.
 _SECONDS_TERMINAL, _SECONDS_FILE = 0.2, 30.0
+# What ends sooner needs no bar, and an error then stands on a line of its own.
+_DELAY = 0.5
 
 
 @contextmanager
@@ -32,6 +34,7 @@ def bar(total: int | None, name: str, unit: str = "B", start: int = 0) -> Iterat
         unit_scale=unit == "B",
         unit_divisor=1024 if unit == "B" else 1000,
         mininterval=interval,
+        delay=_DELAY,
         dynamic_ncols=True,
     ) as shown:
         yield shown
