@@ -18,7 +18,8 @@ from . import reviews
 from .core_split import distinct_pairs, k_core, split
 from .faults import Faults
 from .row_store import RowStore
-from .writing import write_columns
+from .token_table import TokenColumn, TokenTable
+from .writing import LazyColumn, write_columns
 
 DESCRIPTION = """\
 Stream raw reviews (plain, .gz or .zst) into atomic interaction files. In this order: faulty lines
@@ -102,8 +103,8 @@ class Table:
         time: `[n]`, NaN for none.
     """
 
-    user_tokens: np.ndarray
-    item_tokens: np.ndarray
+    user_tokens: TokenColumn
+    item_tokens: TokenColumn
     users: np.ndarray
     items: np.ndarray
     rating: np.ndarray
@@ -232,27 +233,38 @@ def reduce(store: RowStore, cores: tuple[int, int], latest: bool) -> tuple[Table
 def _canonical(store: RowStore, rows: np.ndarray, users: np.ndarray, items: np.ndarray) -> Table:
     _, first_user, users = np.unique(users, return_index=True, return_inverse=True)
     _, first_item, items = np.unique(items, return_index=True, return_inverse=True)
-    wanted = np.unique(np.concatenate([rows[first_user], rows[first_item]]))
-    pairs = store.tokens(wanted)
-    user_names = [pairs[at][0] for at in np.searchsorted(wanted, rows[first_user])]
-    item_names = [pairs[at][1] for at in np.searchsorted(wanted, rows[first_item])]
-    user_tokens, user_rank = _ranked(user_names)
-    item_tokens, item_rank = _ranked(item_names)
-    users, items = user_rank[users], item_rank[items]
+    user_tokens, users, user_order = _ranked(store, "user", rows[first_user], users)
+    item_tokens, items, item_order = _ranked(store, "item", rows[first_item], items)
     order = np.lexsort((items, users))
     rows = rows[order]
     rating, time = store.column("rating")[rows], store.column("time")[rows]
-    return Table(user_tokens, item_tokens, users[order], items[order], rating, time)
+    return Table(
+        TokenColumn(user_tokens, user_order),
+        TokenColumn(item_tokens, item_order),
+        users[order],
+        items[order],
+        rating,
+        time,
+    )
 
 
-def _ranked(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return names by length, then alphabet, and the rank of each given one, int32."""
-    order = sorted(range(len(names)), key=lambda at: (len(names[at]), names[at]))
-    rank = np.empty(len(names), dtype=np.int32)
-    rank[order] = np.arange(len(names), dtype=np.int32)
-    tokens = np.empty(len(names), dtype=object)
-    tokens[:] = [names[at] for at in order]
-    return tokens, rank
+def _ranked(
+    store: RowStore, name: str, first: np.ndarray, codes: np.ndarray
+) -> tuple[TokenTable, np.ndarray, np.ndarray]:
+    """Return the tokens, the rank of each row's token, and the number of each rank's token.
+
+    Args:
+        store: The rows.
+        name: `user` or `item`.
+        first: `[n_tokens]` a row of each code.
+        codes: `[n]` code of each row.
+    """
+    by_row = np.argsort(first)
+    tokens = store.tokens(name, first[by_row])
+    ranks = tokens.ranks()
+    rank_of_code = np.empty_like(ranks)
+    rank_of_code[by_row] = ranks
+    return tokens, rank_of_code[codes], np.argsort(ranks)
 
 
 def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
@@ -273,10 +285,10 @@ def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
     return {**counts, "files": ", ".join(names)}
 
 
-def _columns(table: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
-    columns = {
-        "user_id:token": table.user_tokens[table.users[rows]],
-        "item_id:token": table.item_tokens[table.items[rows]],
+def _columns(table: Table, rows: np.ndarray) -> dict[str, np.ndarray | LazyColumn]:
+    columns: dict[str, np.ndarray | LazyColumn] = {
+        "user_id:token": table.user_tokens.take(table.users[rows]),
+        "item_id:token": table.item_tokens.take(table.items[rows]),
     }
     for name, values in (("rating:float", table.rating), ("timestamp:float", table.time)):
         if not np.isnan(values).all():

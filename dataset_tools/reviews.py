@@ -7,6 +7,7 @@ import ast
 import csv
 import importlib
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -187,6 +188,13 @@ def _lone(sign: str) -> bool:
 
 
 def _number(value: Any) -> float:
+    """Return a number, NaN for none.
+
+    Raises:
+        ValueError: It is no finite number.
+        TypeError: It is of another kind.
+        OverflowError: It is beyond a float.
+    """
     if value is None or value == "":
         return math.nan
     number = float(value)
@@ -246,22 +254,21 @@ def _json_parser(where: Layout) -> Callable[[str], tuple[Any, Any, Any, Any] | N
         msgspec = importlib.import_module("msgspec")
     except ImportError as error:
         raise DataError("reading JSON needs msgspec; pip install 'recbole-slif[tools]'") from error
-    named = [(key, name) for key, name in zip("uirt", where.columns, strict=True) if name]
-    fields = [(key, Any, None) for key, _ in named]
-    row = msgspec.defstruct("Row", fields, rename=dict(named))
-    decode = msgspec.json.Decoder(row).decode
-    keys = [key if name else None for key, name in zip("uirt", where.columns, strict=True)]
+    # A column that there is not gets a name that no line can hold.
+    names = [name if name is not None else f"\0{at}" for at, name in enumerate(where.columns)]
+    fields = [(f"cell{at}", Any, None) for at in range(4)]
+    renamed = {field[0]: name for field, name in zip(fields, names, strict=True)}
+    decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=renamed)).decode
+    cells = operator.attrgetter(*renamed)
 
     def parse(line: str) -> tuple[Any, Any, Any, Any] | None:
         try:
-            found = decode(line)
+            return cells(decode(line))
         except msgspec.DecodeError:
             entry = _literal(line)
-            if entry is None:
-                return None
-            user, item, rating, time = (entry.get(name) for name in where.columns)
-            return user, item, rating, time
-        user, item, rating, time = (getattr(found, key) if key else None for key in keys)
+        if entry is None:
+            return None
+        user, item, rating, time = (entry.get(name) for name in names)
         return user, item, rating, time
 
     return parse

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -17,7 +18,9 @@ import numpy as np
 
 from recbole_slif.errors import DataError
 
-_FLUSH = 1 << 18
+from .token_table import TokenTable
+
+_FLUSH = 1 << 17
 _COLUMNS = {
     "user": "q",
     "item": "q",
@@ -37,10 +40,7 @@ class RowStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._buffers: dict[str, array[Any]] = {
-            name: array(code) for name, code in _COLUMNS.items()
-        }
-        self._lines: list[str] = []
+        self._rows: list[tuple[str, str, float, float]] = []
         self._files: dict[str, IO[bytes]] = {}
         self.size = 0
 
@@ -49,7 +49,8 @@ class RowStore:
         try:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
-            self._files = {name: (self._folder / name).open("wb") for name in (*_COLUMNS, "tokens")}
+            names = (*_COLUMNS, "user_token", "item_token")
+            self._files = {name: (self._folder / name).open("wb") for name in names}
         except OSError as error:
             raise DataError(f"{self._folder}: cannot be made ({error.strerror})") from error
         return self
@@ -67,24 +68,23 @@ class RowStore:
 
     def add(self, user: str, item: str, rating: float, time: float) -> None:
         """Append a row; tokens hold no tab and no line end."""
-        columns = self._buffers
-        columns["user"].append(hash(user))
-        columns["item"].append(hash(item))
-        columns["user_check"].append(zlib.crc32(user.encode()))
-        columns["item_check"].append(zlib.crc32(item.encode()))
-        columns["rating"].append(rating)
-        columns["time"].append(time)
-        self._lines.append(f"{user}\t{item}\n")
+        self._rows.append((user, item, rating, time))
         self.size += 1
-        if len(self._lines) >= _FLUSH:
+        if len(self._rows) >= _FLUSH:
             self._flush()
 
     def _flush(self) -> None:
-        for name, buffer in self._buffers.items():
-            buffer.tofile(self._files[name])
-            del buffer[:]
-        self._files["tokens"].write("".join(self._lines).encode())
-        self._lines.clear()
+        if not self._rows:
+            return
+        user, item, rating, time = zip(*self._rows, strict=True)
+        columns: dict[str, Iterable[Any]] = {"rating": rating, "time": time}
+        for name, tokens in (("user", user), ("item", item)):
+            columns[name] = map(hash, tokens)
+            columns[f"{name}_check"] = map(zlib.crc32, map(str.encode, tokens))
+            self._files[f"{name}_token"].write(("\n".join(tokens) + "\n").encode())
+        for name, values in columns.items():
+            array(_COLUMNS[name], values).tofile(self._files[name])
+        self._rows.clear()
 
     def finish(self) -> None:
         """Write what is still in memory; no row can be added afterwards."""
@@ -119,21 +119,18 @@ class RowStore:
         codes[order] = np.cumsum(new, dtype=np.int32) - np.int32(1)
         return codes
 
-    def tokens(self, rows: np.ndarray) -> list[tuple[str, str]]:
-        """Return user and item token of some rows.
+    def tokens(self, name: str, rows: np.ndarray) -> TokenTable:
+        """Return the `user` or `item` token of some rows.
 
         Args:
+            name: `user` or `item`.
             rows: `[n]` ascending row numbers.
         """
-        found = []
-        wanted = iter(rows.tolist())
-        row = next(wanted, -1)
-        with (self._folder / "tokens").open(encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file):
-                if number == row:
-                    user, _, item = line[:-1].partition("\t")
-                    found.append((user, item))
-                    row = next(wanted, -1)
-                    if row < 0:
-                        break
-        return found
+        return TokenTable(self._lines(name, rows))
+
+    def _lines(self, name: str, rows: np.ndarray) -> Iterator[str]:
+        with (self._folder / f"{name}_token").open(encoding="utf-8", newline="\n") as file:
+            lines = enumerate(file)
+            for start in range(0, len(rows), _FLUSH):
+                for row in rows[start : start + _FLUSH].tolist():
+                    yield next(line for number, line in lines if number == row)[:-1]

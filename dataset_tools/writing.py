@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -78,13 +78,25 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
     return count
 
 
-def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> int:
+class LazyColumn(Protocol):
+    """A column whose cells are made when they are written."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def cells(self, start: int, stop: int) -> list[str]:
+        """Return the cells of rows `start` to `stop`."""
+        ...
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray | LazyColumn]) -> int:
     """Write an atomic file from columns.
 
     Args:
         path: The file.
-        columns: `field:type` to `[n]` values: texts, whole numbers, or floats, of which NaN
-            becomes an empty cell and whole ones lose the point.
+        columns: `field:type` to `[n]` values: texts, whole numbers, floats, of which NaN becomes
+            an empty cell and whole ones lose the point, or a column that makes its own cells.
 
     Returns:
         The number of rows.
@@ -94,16 +106,19 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> int:
 
     def rows() -> Iterator[Sequence[str]]:
         for start in range(0, size, _ROWS):
-            chunk = [_cells(column[start : start + _ROWS]) for column in values]
+            chunk = [_cells(column, start, start + _ROWS) for column in values]
             yield from zip(*chunk, strict=True)
 
     return write_rows(path, list(columns), rows())
 
 
-def _cells(column: np.ndarray) -> list[str]:
+def _cells(column: np.ndarray | LazyColumn, start: int, stop: int) -> list[str]:
+    if not isinstance(column, np.ndarray):
+        return column.cells(start, stop)
+    values = column[start:stop].tolist()
     if column.dtype.kind != "f":
-        return [str(value) for value in column.tolist()]
-    return [number_cell(value) for value in column.tolist()]
+        return [str(value) for value in values]
+    return [number_cell(value) for value in values]
 
 
 def number_cell(value: float) -> str:

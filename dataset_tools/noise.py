@@ -1,0 +1,74 @@
+"""`noise`: writes the noisy copies of the robustness study, drawn as the experiment draws them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from recbole_slif.errors import DataError
+
+from . import loading
+from .writing import write_text
+
+DESCRIPTION = """\
+Write a copy of a data set for each kind and level of noise: `inter` replaces train and validation
+pairs by items their user has never met, `kg` replaces tails, `modality` drops features. The draws
+are those of --experiment=fig7_robustness with the same seed: levels are nested, the test part is
+never touched. Each copy is OUT/KIND-LEVEL/NAME/ with its split in files of their own, to be read
+with --data_path=OUT/KIND-LEVEL. An item or entity that the noise leaves without any interaction
+or triple is not in the files."""
+EXAMPLES = """\
+  python -m dataset_tools noise --dataset ml-100k --kinds inter kg modality \\
+      --levels 0.05 0.1 0.15 0.2 --seed 2020 --out noisy
+  python run_recbole_slif.py --model=SLIFMR --dataset=ml-100k --data_path=noisy/inter-0.1"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `noise`."""
+    loading.add_options(parser)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("inter", "kg", "modality"), required=True, help="of noise"
+    )
+    parser.add_argument(
+        "--levels", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2], help="%(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="of the draw; default: the key seed, as in the experiment"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Carry out the command.
+
+    Raises:
+        DataError: The data set is not usable or has nothing that this kind of noise disturbs.
+        ConfigError: A key or value is not usable.
+    """
+    for level in options.levels:
+        if not 0 < level < 1:
+            raise DataError(f"--levels: {level} must lie between 0 and 1")
+    from recbole_slif.experiment.noise import NEEDS, Noise, add_noise
+    from recbole_slif.experiment.pool import offers
+
+    from .saving import save_split_data
+
+    config, data = loading.load(options.dataset, options)
+    seed = int(config["seed"]) if options.seed is None else options.seed
+    for kind in options.kinds:
+        lacking = [need for need in NEEDS[kind] if need not in offers(data.statistics)]
+        if lacking:
+            raise DataError(f"--kinds: {kind} needs {lacking[0]}, which {options.dataset} lacks")
+        for level in options.levels:
+            noisy = add_noise(data, Noise(kind, level), seed)
+            folder = options.out / f"{kind}-{level:g}" / options.dataset
+            written = save_split_data(noisy, options.dataset, folder)
+            note = {
+                "dataset": options.dataset,
+                "noise": {"kind": kind, "level": level, "seed": seed},
+                "split_of": data.statistics["fingerprint"],
+                "files": written,
+            }
+            write_text(folder / "noise.json", json.dumps(note, indent=2) + "\n")
+            print(f"{folder}: {kind} noise of {level:g}, seed {seed}, {len(written)} files")
