@@ -1,0 +1,164 @@
+"""`convert`: MMRec's folders and RecBole's vectors, there and back."""
+
+import numpy as np
+import pytest
+from recbole.config import Config
+from recbole.data import create_dataset
+
+from dataset_tools.__main__ import main
+from recbole_slif.config import SlifConfig
+from recbole_slif.data.loaders import prepare_data
+from tests.toy import write_table
+
+
+def called(source, target, folder, out, *words):
+    base = ["convert", str(folder), "--from", source, "--to", target, "--name", "toy"]
+    return main([*base, "--out", str(out), *words])
+
+
+def read(folder, **settings):
+    settings = {"data_path": str(folder), "use_gpu": False, "valid_ratio": 0, **settings}
+    return prepare_data(SlifConfig("BPR", "toy", None, settings))
+
+
+@pytest.fixture
+def mmrec(tmp_path):
+    """What MMRec's notebooks write, two items of six without interactions at the end."""
+    folder = tmp_path / "mmrec" / "toy"
+    folder.mkdir(parents=True)
+    rows = [(0, 0, 5.0, 9, 0), (0, 2, 4.0, 8, 0), (1, 1, 1.0, 7, 0), (1, 3, 2.0, 7, 2)]
+    rows += [(0, 3, 1.0, 1, 1), (2, 0, 1.0, 1, 0), (2, 0, 1.0, 1, 0)]
+    write_table(folder / "toy.inter", ["userID", "itemID", "rating", "timestamp", "x_label"], rows)
+    rng = np.random.default_rng(0)
+    np.save(folder / "image_feat.npy", rng.random((6, 4)))
+    np.save(folder / "text_feat.npy", rng.random((6, 3)).astype(np.float32))
+    write_table(folder / "u_id_mapping.csv", ["user_id", "userID"], [("A", 0), ("C", 1), ("B", 2)])
+    items = [("b1", 0), ("b0", 1), ("b3", 2), ("b2", 3), ("b5", 4), ("b4", 5)]
+    write_table(folder / "i_id_mapping.csv", ["asin", "itemID"], items)
+    return folder
+
+
+def test_mmrec_becomes_ours(tmp_path, mmrec):
+    out = tmp_path / "ours" / "toy"
+    assert called("mmrec", "ours", mmrec, out) == 0
+    assert (out / "toy.train.inter").read_text().splitlines()[1:] == [
+        "0\t0",
+        "0\t2",
+        "1\t1",
+        "2\t0",
+    ]
+    assert (out / "toy.valid.inter").read_text().splitlines()[1:] == ["0\t3"]
+    bundle = read(tmp_path / "ours")
+    assert bundle.statistics["split"] == [4, 1, 1]
+    features = bundle.dataset.features["visual"]
+    stored = np.load(mmrec / "image_feat.npy")
+    assert np.array_equal(features.matrix[1:], stored[:4].astype(np.float32))
+
+
+def test_original_ids_come_from_the_mappings(tmp_path, mmrec, capsys):
+    out = tmp_path / "ours" / "toy"
+    assert called("mmrec", "ours", mmrec, out, "--original-ids") == 0
+    assert "C\tb0" in (out / "toy.train.inter").read_text().splitlines()
+    assert (out / "toy.text.ids").read_text().split() == ["b1", "b0", "b3", "b2"]
+    (mmrec / "u_id_mapping.csv").write_text("user_id\tuserID\nA\t0\n")
+    assert called("mmrec", "ours", mmrec, tmp_path / "b", "--original-ids") == 2
+    assert "no line for userID 1" in capsys.readouterr().err
+
+
+def test_bad_lines_of_mmrec_leave_the_others(tmp_path, mmrec, capsys):
+    called("mmrec", "ours", mmrec, tmp_path / "a")
+    path = mmrec / "toy.inter"
+    path.write_text(path.read_text() + "x\t1\t1\t1\t0\n1\t1\t1\t1\t3\n1\t2\n")
+    assert called("mmrec", "ours", mmrec, tmp_path / "b") == 0
+    error = capsys.readouterr().err
+    assert "(line 9)" in error and "(line 10)" in error and "(line 11)" in error
+    for name in ("toy.train.inter", "toy.test.inter", "toy.visual.npy"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    np.save(mmrec / "image_feat.npy", np.ones((3, 2)))
+    assert called("mmrec", "ours", mmrec, tmp_path / "c") == 2
+    assert "3 rows, but item 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["mean", "zero"])
+def test_ours_goes_to_mmrec_and_comes_back(tmp_path, make_dataset, missing):
+    folder = make_dataset(benchmark=True)
+    assert called("ours", "mmrec", folder, tmp_path / "m", "--missing", missing) == 0
+    assert called("mmrec", "ours", tmp_path / "m", tmp_path / "b" / "toy", "--original-ids") == 0
+    before = read(tmp_path, missing=missing, unlinked_items="keep")
+    after = read(tmp_path / "b")
+    assert after.fingerprint == before.fingerprint
+    for name, part in before.dataset.features.items():
+        assert np.array_equal(part.matrix, after.dataset.features[name].matrix)
+    stored = np.load(tmp_path / "m" / "image_feat.npy")
+    assert len(stored) == before.statistics["items"] and np.isfinite(stored).all()
+
+
+def test_mmrec_needs_a_split(tmp_path, make_dataset, capsys):
+    folder = make_dataset()
+    assert called("ours", "mmrec", folder, tmp_path / "m") == 2
+    assert "MMRec needs a split" in capsys.readouterr().err
+
+
+def test_vectors_of_recbole_become_ours_and_go_back(tmp_path, make_dataset):
+    folder = make_dataset(modalities={"text": 4}, missing={"text": 1})
+    assert called("ours", "recbole", folder, tmp_path / "r") == 0
+    lines = (tmp_path / "r" / "toy.itememb").read_text().splitlines()
+    assert lines[0] == "text_iid:token\ttext_emb:float_seq" and len(lines) == 15
+    assert called("recbole", "ours", tmp_path / "r", tmp_path / "b" / "toy") == 0
+    read_before, read_after = (read(place).dataset for place in (tmp_path, tmp_path / "b"))
+    before, after = read_before.features["text"], read_after.features["text"]
+    assert np.array_equal(before.matrix, after.matrix)
+    assert np.array_equal(before.presence, after.presence)
+    assert (tmp_path / "b/toy/toy.kg").read_bytes() == (folder / "toy.kg").read_bytes()
+
+
+def test_recbole_itself_reads_what_we_write(tmp_path, make_dataset, capsys):
+    folder = make_dataset()
+    out = tmp_path / "r" / "toy"
+    assert called("ours", "recbole", folder, out) == 0
+    assert "additional_feat_suffix: [textemb, visualemb]" in capsys.readouterr().out
+    settings = {
+        "data_path": str(tmp_path / "r"),
+        "additional_feat_suffix": ["textemb", "visualemb"],
+        "load_col": {
+            "inter": ["user_id", "item_id"],
+            "textemb": ["text_iid", "text_emb"],
+            "visualemb": ["visual_iid", "visual_emb"],
+        },
+        "alias_of_item_id": ["text_iid", "visual_iid"],
+    }
+    dataset = create_dataset(Config(model="BPR", dataset="toy", config_dict=settings))
+    assert len(dataset.textemb_feat) == 14 and len(dataset.visualemb_feat) == 13
+    ids = (folder / "toy.text.ids").read_text().split()
+    stored = np.load(folder / "toy.text.npy")
+    frame = dataset.textemb_feat
+    for row, token in enumerate(dataset.id2token("text_iid", frame["text_iid"])):
+        assert np.allclose(frame["text_emb"].iloc[row], stored[ids.index(token)])
+
+
+def test_bad_vectors_leave_the_others(tmp_path, capsys):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    good = ["iid:token\temb:float_seq", "a\t1 2", "b\t3 4", "c\t5 6"]
+    (folder / "toy.itememb").write_text("\n".join(good) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "a") == 0
+    bad = [good[0], "z\t1 2 3 4", "d\t1 x", good[1], "e\t1 nan", "b\t9 9", *good[2:], "f\t1", "g"]
+    (folder / "toy.itememb").write_text("\n".join(bad) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "b") == 0
+    for name in ("toy.text.npy", "toy.text.ids"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    error = capsys.readouterr().err
+    for lines in ("(line 3, 5)", "(line 7)", "(line 2, 9)", "(line 10)"):
+        assert lines in error, lines
+
+
+def test_sides_that_do_not_go_together_are_refused(tmp_path, make_dataset, capsys):
+    folder = make_dataset()
+    for words, said in (
+        (("mmrec", "recbole", folder, tmp_path / "x"), "in two steps"),
+        (("ours", "recbole", tmp_path / "none", tmp_path / "x"), "no such folder"),
+        (("ours", "recbole", folder, folder), "is the folder that is read"),
+        (("recbole", "ours", folder, tmp_path / "x"), "toy.itememb: cannot be read"),
+    ):
+        assert called(*words) == 2
+        assert said in capsys.readouterr().err
