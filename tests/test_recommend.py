@@ -8,7 +8,8 @@ import pytest
 from recbole_slif import quick_start
 from recbole_slif.checkpoint import load_model
 from recbole_slif.errors import ConfigError, DataError
-from recbole_slif.recommend import item_titles, main, recommend
+from recbole_slif.recommend import main, recommend
+from recbole_slif.trained import item_titles
 from tests.running import settings
 
 
