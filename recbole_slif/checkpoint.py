@@ -27,6 +27,7 @@ from recbole_slif.errors import CheckpointError
 FORMAT = "recbole_slif"
 SCHEMA = 1
 _ROOT = "tree"
+_KEPT_LATER = ("graph", "features")
 
 
 @dataclass
@@ -187,6 +188,8 @@ def _decode(payload: Any, path: Path) -> Checkpoint:
 def require_fit(path: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Check that a checkpoint belongs to the present settings and data.
 
+    Checkpoints written before `graph` and `features` were kept are not compared by them.
+
     Args:
         path: named in the message.
         found: the checkpoint's values.
@@ -195,13 +198,16 @@ def require_fit(path: Path | str, found: Mapping[str, Any], wanted: Mapping[str,
     Raises:
         CheckpointError: names everything that differs, in one line.
     """
-    differing = [
-        f"{key} (checkpoint {found.get(key)}, here {value})"
+    differing = {
+        key: f"{key} (checkpoint {found.get(key)}, here {value})"
         for key, value in wanted.items()
-        if found.get(key) != value
-    ]
+        if found.get(key) != value and (key in found or key not in _KEPT_LATER)
+    }
     if differing:
-        raise CheckpointError(f"checkpoint '{path}' does not fit: {', '.join(differing)}")
+        files = {"data", *_KEPT_LATER} & set(differing)
+        hint = "; the data files, or the settings that read them, changed since" if files else ""
+        told = ", ".join(differing.values())
+        raise CheckpointError(f"checkpoint '{path}' does not fit: {told}{hint}")
 
 
 def model_state(model: Any) -> dict[str, Any]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import recbole
 from recbole.utils import init_seed
 
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
 from recbole_slif.errors import CheckpointError, ConfigError, DataError
-from recbole_slif.registry import find_model
+from recbole_slif.registry import ModelEntry, find_model
 
 _OPTIMISER = frozenset({"learner", "learning_rate", "weight_decay"})
 _EXAMPLES = Path(recbole.__file__).parent / "dataset_example"
@@ -57,13 +59,20 @@ def require_data(config: Any, dataset: Any) -> None:
 
 def needs_knowledge(model_class: type) -> bool:
     """Tell whether a model, ours, RecBole's or derived from one, is pointless without triples."""
+    entry = _entry(model_class)
+    if entry is not None:
+        return entry.needs_knowledge
+    theirs = "recbole.model.knowledge_aware_recommender"
+    return any(parent.__module__.startswith(theirs) for parent in model_class.__mro__)
+
+
+def _entry(model_class: type) -> ModelEntry | None:
+    """Return the registry's entry of a model of ours, or of the one it is derived from."""
     for parent in model_class.__mro__:
         entry = find_model(parent.__name__)
         if entry is not None and entry.path == parent.__module__:
-            return entry.needs_knowledge
-        if parent.__module__.startswith("recbole.model.knowledge_aware_recommender"):
-            return True
-    return False
+            return entry
+    return None
 
 
 def build_model(config: Any, bundle: Any) -> Any:
@@ -76,7 +85,7 @@ def build_model(config: Any, bundle: Any) -> Any:
 def identity(config: Any, bundle: Any) -> dict[str, Any]:
     """Return what a checkpoint must share with the settings it is loaded into."""
     dataset = bundle.dataset
-    return {
+    found = {
         "model": config["model"],
         "dataset": config["dataset"],
         "embedding_size": config["embedding_size"],
@@ -84,6 +93,24 @@ def identity(config: Any, bundle: Any) -> dict[str, Any]:
         "items": int(dataset.item_num),
         "data": bundle.fingerprint,
     }
+    entry = _entry(config.model_class)
+    kind = "" if entry is None else entry.kind
+    if kind in ("knowledge", "both"):
+        graph = dataset.knowledge
+        found["graph"] = _digest(graph.heads, graph.relations, graph.tails, graph.linked)
+    if kind in ("multimodal", "both"):
+        parts = [(part.matrix, part.presence) for part in dataset.features.values()]
+        found["features"] = _digest(*(array for part in parts for array in part))
+    return found
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    """Hash arrays with their shapes; 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def saved_settings(config: Any) -> dict[str, Any]:

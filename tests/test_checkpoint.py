@@ -168,6 +168,42 @@ def test_loaded_model_scores_to_the_bit(trained, model):
         assert torch.equal(loaded.full_sort_predict(rows), trainer.model.full_sort_predict(rows))
 
 
+@pytest.mark.parametrize(
+    ("model", "file", "named"),
+    [
+        ("SLIFMR", "toy.kg", "graph"),
+        ("SLIFMR", "toy.text.npy", "features"),
+        ("KGAT", "toy.kg", "graph"),
+        ("KGAT", "toy.text.npy", None),
+        ("BPR", "toy.kg", None),
+    ],
+)
+def test_load_model_refuses_another_graph_or_other_features(trained, tmp_path, model, file, named):
+    trainer, _ = trained(model, epochs=1)
+    checkpoint.load_model(trainer.run_folder)
+    path = tmp_path / "data" / "toy" / file
+    if path.suffix == ".npy":
+        np.save(path, np.load(path)[::-1])  # each row now belongs to another item
+    else:
+        lines = path.read_text().splitlines()
+        moved = [line.split("\t") for line in lines if line.startswith("e0\t")]
+        ends = {tail for _, _, tail in moved}
+        other = next(f"x{at}" for at in range(8) if f"x{at}" not in ends)
+        lines[lines.index("\t".join(moved[0]))] = "\t".join([*moved[0][:2], other])
+        path.write_text("\n".join(lines) + "\n")
+    if named is None:
+        checkpoint.load_model(trainer.run_folder)
+        return
+    with pytest.raises(CheckpointError, match=rf"does not fit: {named} \(.* changed since"):
+        checkpoint.load_model(trainer.run_folder)
+
+
+def test_checkpoints_without_graph_and_features_are_still_read():
+    checkpoint.require_fit("x", {"data": "a"}, {"data": "a", "graph": "b", "features": "c"})
+    with pytest.raises(CheckpointError, match=r"does not fit: data"):
+        checkpoint.require_fit("x", {"graph": "b"}, {"data": "a", "graph": "b"})
+
+
 def test_load_model_refuses_other_data(trained, tmp_path):
     trainer, _ = trained("BPR", epochs=1)
     with pytest.raises(CheckpointError, match=r"does not fit: data \("):
