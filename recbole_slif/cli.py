@@ -147,6 +147,8 @@ _OWN: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 _MODULES = {
     "hyper": ("recbole_slif.hyper", "search hyper-parameters on the validation metric"),
     "recommend": ("recbole_slif.recommend", "write top-K lists of a trained model"),
+    "explain": ("recbole_slif.explain.cli", "say why items are recommended to a user"),
+    "embed": ("recbole_slif.embed", "export user and item vectors of a trained model"),
     "experiment": ("recbole_slif.experiment.cli", "run a planned series of runs"),
     "report": ("recbole_slif.report.cli", "tables and plots from records"),
     "doctor": ("recbole_slif.doctor", "check the installation"),

@@ -1,0 +1,1 @@
+"""Why an item stands where it does: views and their weights, related items, shared facts."""
