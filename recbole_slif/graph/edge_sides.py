@@ -9,57 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_slif.graph.knowledge import group_by_key
-
-
-@dataclass(frozen=True, eq=False)
-class Incidence:
-    """The entries (row, column) of a sparse pattern, indexed by row and by column.
-
-    Entries are numbered in the order of the rows. Index tensors are int32.
-
-    Attributes:
-        row_offsets: `[n_rows + 1]` first entry of each row.
-        columns: `[n]` column of each entry.
-        column_offsets: `[n_columns + 1]` first place of each column in the order of the columns.
-        rows: `[n]` rows, in the order of the columns.
-        by_column: `[n]` entries, in the order of the columns.
-    """
-
-    row_offsets: Tensor
-    columns: Tensor
-    column_offsets: Tensor
-    rows: Tensor
-    by_column: Tensor
-
-    @classmethod
-    def build(
-        cls,
-        rows: np.ndarray,
-        columns: np.ndarray,
-        shape: tuple[int, int],
-        device: torch.device | str | None = None,
-    ) -> Incidence:
-        """Index entries given in ascending order of their rows `[n]`; shape is rows, columns."""
-        by_column, column_offsets = group_by_key(columns.astype(np.int32), shape[1])
-        row_offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-        arrays = (row_offsets, columns, column_offsets, rows[by_column], by_column)
-        return cls(*(_index(array, device) for array in arrays))
-
-    def only(self, kept: Tensor) -> Incidence:
-        """Return the pattern of the entries where `kept` `[n]` is true; rows and columns stay."""
-        places = kept.nonzero().squeeze(1)
-        before = _before(kept)
-        kept_by_column = kept.index_select(0, self.by_column)
-        column_places = kept_by_column.nonzero().squeeze(1)
-        entries = self.by_column.index_select(0, column_places)
-        return Incidence(
-            before.index_select(0, self.row_offsets),
-            self.columns.index_select(0, places),
-            _before(kept_by_column).index_select(0, self.column_offsets),
-            self.rows.index_select(0, column_places),
-            before.index_select(0, entries),
-        )
+from recbole_slif.graph.grouping import group_by_key
+from recbole_slif.graph.incidence import Incidence, index_tensor, places_before
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +109,7 @@ class SidedEdges:
         rank = np.empty_like(by_head)
         rank[by_head] = np.arange(len(by_head))
         arrays = (edge_heads, edge_relations, edge_tails, edge_heads[by_head], head_offsets)
-        index = [_index(array, device) for array in (*arrays, by_head, rank)]
+        index = [index_tensor(array, device) for array in (*arrays, by_head, rank)]
         first, second = (_moved(side, device) for side in sides)
         return cls((first, second), *index)
 
@@ -172,7 +123,7 @@ class SidedEdges:
         places = kept.nonzero().squeeze(1)
         kept_by_head = kept.index_select(0, self.by_head)
         head_places = kept_by_head.nonzero().squeeze(1)
-        before = _before(kept)
+        before = places_before(kept)
         by_head = before.index_select(0, self.by_head.index_select(0, head_places))
         rank = torch.empty_like(by_head)
         rank[by_head] = torch.arange(len(by_head), dtype=rank.dtype, device=rank.device)
@@ -185,7 +136,7 @@ class SidedEdges:
             self.relations.index_select(0, places),
             self.tails.index_select(0, places),
             self.heads.index_select(0, head_places),
-            _before(kept_by_head).index_select(0, self.head_offsets),
+            places_before(kept_by_head).index_select(0, self.head_offsets),
             by_head,
             rank,
         )
@@ -201,8 +152,8 @@ def _side(at_head: bool, keys: np.ndarray, others: np.ndarray, n_entities: int) 
         at_head,
         Incidence.build(pairs, others, shape),
         Incidence.build(nodes[by_node], by_node, shape[::-1]),
-        _index(nodes, None),
-        _index(relations, None),
+        index_tensor(nodes, None),
+        index_tensor(relations, None),
     )
 
 
@@ -217,15 +168,6 @@ def _moved(side: EdgeSide, device: torch.device | str | None) -> EdgeSide:
         side.nodes.to(device),
         side.relations.to(device),
     )
-
-
-def _index(array: np.ndarray, device: torch.device | str | None) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int32)).to(device)
-
-
-def _before(kept: Tensor) -> Tensor:
-    """Count the true flags before each place of `kept` `[n]` and in all, `[n + 1]` int32."""
-    return torch.cat([kept.new_zeros(1, dtype=torch.int32), kept.cumsum(0, dtype=torch.int32)])
 
 
 def _distinct(

@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from recbole_slif.errors import DataError
+from recbole_slif.graph.grouping import group_by_key
+from recbole_slif.graph.scored_edges import ScoredEdges
 from recbole_slif.graph.sparse import SparseOperator
 
 
@@ -62,27 +63,6 @@ def with_inverse(kg: KnowledgeGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray
     relations = np.concatenate([kg.relations, kg.relations + shift])
     tails = np.concatenate([kg.tails, kg.heads])
     return heads, relations, tails, kg.n_relations + shift
-
-
-def group_by_key(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sort positions by an integer key, stably, in time linear in their number.
-
-    Args:
-        keys: `[n]` int32 in `0 .. n_keys - 1`.
-        n_keys: Number of possible keys.
-
-    Returns:
-        `order` `[n]` int32 with `keys[order]` ascending, and `offsets` `[n_keys + 1]` int32 where
-        each key's run begins.
-    """
-    count = len(keys)
-    # One entry a row: turning rows into columns is a counting sort in compiled code.
-    one_per_row = sp.csr_array(
-        (np.empty(count, dtype=np.int8), keys, np.arange(count + 1, dtype=np.int32)),
-        shape=(count, n_keys),
-    )
-    grouped = one_per_row.tocsc()
-    return grouped.indices.astype(np.int32, copy=False), grouped.indptr.astype(np.int32, copy=False)
 
 
 class HeadRuns(Protocol):
@@ -165,6 +145,11 @@ class KnowledgeEdges:
         counts = torch.tensor(self.pairs_per_relation, device=self.device)
         ids = torch.arange(self.n_relations, dtype=torch.int32, device=self.device)
         return ids.repeat_interleave(counts).index_select(0, self.pair_of_edge)
+
+    @cached_property
+    def scored(self) -> ScoredEdges:
+        """The edges laid out for scoring by matrices of relations; made at the first use."""
+        return ScoredEdges.build(self)
 
     @property
     def device(self) -> torch.device:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -13,78 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.knowledge import HeadRuns, KnowledgeEdges
 from recbole_slif.layers.edge_kernels import edge_dots, reduce_runs, weighted_bags
-from recbole_slif.layers.scratch import ScratchPool
-
-_SCRATCH = ScratchPool()
-
-
-class _PairScores(Function):
-    """Logits of the edges, see `edge_logits`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, projection: Tensor, relation_rows: Tensor, edges: KnowledgeEdges
-    ) -> Tensor:
-        counts = list(edges.pairs_per_relation)
-        hidden, scorers = (_SCRATCH.empty(edges.n_pairs, x) for _ in range(2))
-        # Cut once: slicing inside the loop costs more than the products themselves.
-        parts = (edges.pair_heads, hidden, scorers)
-        blocks = zip(*(part.split(counts) for part in parts), strict=True)
-        for relation, (heads, hidden_rows, scorer_rows) in enumerate(blocks):
-            if len(heads):
-                matrix = projection[relation]
-                rows = x.index_select(0, heads)
-                torch.addmm(relation_rows[relation], rows, matrix.t(), out=hidden_rows)
-                torch.mm(hidden_rows.tanh_(), matrix, out=scorer_rows)
-        in_pair_order = edge_dots(edges.pair_offsets, edges.pair_tails, scorers, x)
-        ctx.save_for_backward(x, projection, hidden, scorers)
-        ctx.edges = edges
-        return in_pair_order.index_select(0, edges.pair_rank)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, projection, hidden, scorers = ctx.saved_tensors
-        edges: KnowledgeEdges = ctx.edges
-        grad_x = weighted_bags(
-            edges.tail_offsets, edges.tail_pairs, grad.index_select(0, edges.tail_order), scorers
-        )
-        grad_projection = torch.zeros_like(projection)
-        grad_relations = projection.new_zeros(projection.shape[0], projection.shape[2])
-        grad_heads = _SCRATCH.empty(edges.n_pairs, x)
-        counts = list(edges.pairs_per_relation)
-        parts = (edges.pair_heads, hidden, grad_heads)
-        blocks = zip(*(part.split(counts) for part in parts), strict=True)
-        by_pair = _edges_by_relation(edges, grad.index_select(0, edges.pair_order))
-        for relation, (block, cut) in enumerate(zip(blocks, by_pair, strict=True)):
-            heads, rows, head_rows = block
-            if len(heads):
-                matrix = projection[relation]
-                grad_rows = weighted_bags(*cut, x)
-                grad_hidden = torch.mm(grad_rows, matrix.t())
-                grad_hidden = torch.ops.aten.tanh_backward(grad_hidden, rows)
-                torch.mm(rows.t(), grad_rows, out=grad_projection[relation])
-                grad_projection[relation].addmm_(grad_hidden.t(), x.index_select(0, heads))
-                torch.sum(grad_hidden, 0, out=grad_relations[relation])
-                torch.mm(grad_hidden, matrix, out=head_rows)
-        grad_x += weighted_bags(edges.head_pair_offsets, edges.head_pairs, None, grad_heads)
-        return grad_x, grad_projection, grad_relations, None
-
-
-def _edges_by_relation(
-    edges: KnowledgeEdges, weights: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Cut the edges in pair order, with `weights [n_edges]` in that order, at the relations.
-
-    Yields:
-        For each relation the offsets of its pairs from 0, and the tails and weights of its edges.
-    """
-    firsts = torch.tensor([0, *accumulate(edges.pairs_per_relation)])
-    starts = edges.pair_offsets[firsts.to(edges.device)].tolist()
-    for pairs, places in zip(pairwise(firsts.tolist()), pairwise(starts), strict=True):
-        offsets = edges.pair_offsets[pairs[0] : pairs[1] + 1] - places[0]
-        cut = slice(*places)
-        yield offsets, edges.pair_tails[cut], weights[cut]
+from recbole_slif.layers.entry_kernels import reorder
+from recbole_slif.layers.pair_scores import FoldedScores, KeyedScores
 
 
 class _HeadSoftmax(Function):
@@ -140,8 +68,8 @@ def edge_logits(
 ) -> Tensor:
     """Score every edge: `(W_r x_t)^T tanh(W_r x_h + e_r)`, Eq. (11), plus the edges' log prior.
 
-    The product is `x_t . p_hr` with `p_hr = W_r^T tanh(W_r x_h + e_r)`, found once per distinct
-    (head, relation), so the cost in matrix products follows the pairs and not the edges.
+    The cost in matrix products follows the distinct (head, relation) and, for relations with fewer
+    tails than heads, the distinct (tail, relation), not the edges: see `ScoredEdges`.
 
     Args:
         x: `[n_entities, d]` entity rows.
@@ -152,7 +80,13 @@ def edge_logits(
     Returns:
         `[n_edges]` logits, differentiable in the three tensors.
     """
-    logits: Tensor = _PairScores.apply(x.contiguous(), projection, relation_rows, edges)
+    x, scored = x.contiguous(), edges.scored
+    parts = [
+        function.apply(x, projection, relation_rows, group)
+        for function, group in ((FoldedScores, scored.folded), (KeyedScores, scored.keyed))
+        if group.relations or group is scored.folded
+    ]
+    logits = reorder(torch.cat(parts), scored.rank, scored.order)
     if edges.log_prior is not None:
         logits = logits + edges.log_prior.to(logits.dtype)
     return logits

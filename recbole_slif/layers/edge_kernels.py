@@ -44,7 +44,8 @@ def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> 
     """
     if not columns.numel():
         return left.new_zeros(0)
-    if on_cpu(left):
+    # The library refuses patterns of more entries than cells: many edges between few nodes.
+    if on_cpu(left) and columns.numel() <= left.shape[0] * right.shape[0]:
         pattern = torch.sparse_csr_tensor(
             offsets,
             columns,

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from recbole_slif.graph.edge_sides import Incidence
+from recbole_slif.graph.incidence import Incidence
 from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
 
 

@@ -124,7 +124,7 @@ def feature_convolution(
         layer = _mix(operators, shares, layer, correlation)
         if scale is not None:
             layer = scale * layer
-        total = total + coefficient * layer
+        total = torch.add(total, layer, alpha=coefficient)
     return total
 
 

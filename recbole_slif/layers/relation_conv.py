@@ -92,7 +92,7 @@ class RelationalAttention(nn.Module):
         total = coefficients[0] * entity_emb
         for coefficient in coefficients[1:]:
             layer = gather_from_tails(attention, layer, edges)
-            total = total + coefficient * layer
+            total = torch.add(total, layer, alpha=coefficient)
         return total
 
     def _check(self, entity_emb: Tensor, edges: KnowledgeEdges) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_slif.graph.edge_sides import Incidence
+from recbole_slif.graph.incidence import Incidence
 from recbole_slif.layers import edge_kernels
 from recbole_slif.layers.entry_kernels import column_sums, entry_dots, reorder, row_sums
 

@@ -40,6 +40,17 @@ def make_triples(seed=0, count=30):
     return heads, relations, tails
 
 
+def make_skewed(seed=0):
+    """Relation 1 has one tail, relation 2 one head, relation 4 as many of both."""
+    rng = np.random.default_rng(seed)
+    heads, tails = rng.integers(0, LONELY, 30), rng.integers(0, N_ENTITIES, 30)
+    relations = np.repeat([1, 2, 4], 10)
+    tails[:10], heads[10:20] = 3, 5
+    heads[20:], tails[20:] = np.arange(10) % LONELY, np.arange(10) % LONELY
+    order = rng.permutation(30)
+    return heads[order], relations[order], tails[order]
+
+
 def make_edges(triples, **kwargs):
     return KnowledgeEdges.build(*triples, N_ENTITIES, N_RELATIONS, **kwargs)
 
@@ -65,9 +76,10 @@ def in_edge_order(values, edges):
     return torch.tensor(values, dtype=torch.float64)[edges.input_positions.long()]
 
 
+@pytest.mark.parametrize("make", [make_triples, make_skewed])
 @pytest.mark.parametrize("seed", range(3))
-def test_attention_agrees_with_the_loops(kernels, seed):
-    triples = make_triples(seed)
+def test_attention_agrees_with_the_loops(kernels, seed, make):
+    triples = make(seed)
     edges, (layer, x) = make_edges(triples), make_layer(seed)
     logits, weights = oracle_weights(layer, x, triples)
     ours = edge_logits(x, layer.relation_projection, layer.relation_embedding, edges)
@@ -117,8 +129,9 @@ def test_readout_kind_is_passed_on():
     torch.testing.assert_close(layer(x, edges, 1, readout="sum"), x + first)
 
 
-def test_gradients_of_the_whole_layer(kernels):
-    edges, (layer, x) = make_edges(make_triples()), make_layer()
+@pytest.mark.parametrize("make", [make_triples, make_skewed])
+def test_gradients_of_the_whole_layer(kernels, make):
+    edges, (layer, x) = make_edges(make()), make_layer()
     x.requires_grad_()
     names = dict(layer.named_parameters())
     inputs = (x, *(p.detach().clone().requires_grad_() for p in names.values()))
@@ -130,8 +143,9 @@ def test_gradients_of_the_whole_layer(kernels):
     assert torch.autograd.gradcheck(run, inputs)
 
 
-def test_gradients_of_each_piece(kernels):
-    edges, (layer, x) = make_edges(make_triples()), make_layer()
+@pytest.mark.parametrize("make", [make_triples, make_skewed])
+def test_gradients_of_each_piece(kernels, make):
+    edges, (layer, x) = make_edges(make()), make_layer()
     x.requires_grad_()
     logits = torch.randn(30, dtype=torch.float64, requires_grad=True)
     check = torch.autograd.gradcheck
