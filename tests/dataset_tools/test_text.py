@@ -1,6 +1,8 @@
 """`python -m dataset_tools text`: sentences, files, errors, and the vectors that we ship."""
 
+import gzip
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 from dataset_tools.__main__ import main
-from dataset_tools.text import encode, item_sentences, save_features
+from dataset_tools.faults import Faults
+from dataset_tools.sentences import RAW, item_sentences, raw_sentences
+from dataset_tools.text import encode, save_features
 from recbole_slif.data.locate import assets_folder
 from recbole_slif.errors import DataError
 from tests.toy import write_table
@@ -51,9 +55,9 @@ def items(tmp_path):
 
 def test_sentences_join_what_is_there(items):
     tokens, sentences = item_sentences(items, "item_id", None)
-    assert tokens == ["7", "3"]
-    assert sentences == ["Big Cab. 1999. Drama", "Ace"]
-    assert item_sentences(items, "item_id", ["genre", "title"])[1] == ["Drama. Big Cab", "Ace"]
+    assert tokens == ["3", "7"]
+    assert sentences == ["Ace", "Big Cab. 1999. Drama"]
+    assert item_sentences(items, "item_id", ["genre", "title"])[1] == ["Ace", "Drama. Big Cab"]
     with pytest.raises(DataError, match=r"plot.*title, year, genre"):
         item_sentences(items, "item_id", ["plot"])
 
@@ -64,29 +68,33 @@ def test_files_are_written_and_loadable(items, encoder, tmp_path, capsys):
     assert main(arguments) == 0
     matrix = np.load(out / "toy.text.npy", allow_pickle=False)
     assert matrix.dtype == np.float16 and matrix.shape == (2, 8)
-    assert (out / "toy.text.ids").read_text() == "7\n3\n"
-    assert matrix[1].tolist() == [1, 0, 1, 0, 1, 0, 0, 0]
+    assert (out / "toy.text.ids").read_text() == "3\n7\n"
+    assert matrix[0].tolist() == [1, 0, 1, 0, 1, 0, 0, 0]
     assert sorted(os.listdir(out)) == ["toy.text.ids", "toy.text.npy"]
-    assert "2 items" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert " 2\n" in shown.out and "1 items without any text" in shown.err
 
 
-def test_vectors_do_not_depend_on_batch_size_or_order():
+def test_vectors_do_not_depend_on_batch_size_or_order(tmp_path):
+    kept = tmp_path / "kept"
     sentences = ["b" * (n % 5 + 1) + "a" for n in range(23)]
-    whole = encode(LetterCounter(), sentences, 64)
-    np.testing.assert_array_equal(whole, encode(LetterCounter(), sentences, 4))
-    np.testing.assert_array_equal(whole[::-1], encode(LetterCounter(), sentences[::-1], 4))
+    whole = encode(LetterCounter(), sentences, 64, kept)
+    np.testing.assert_array_equal(whole, encode(LetterCounter(), sentences, 4, kept))
+    np.testing.assert_array_equal(whole[::-1], encode(LetterCounter(), sentences[::-1], 4, kept))
     counter = LetterCounter()
-    encode(counter, sentences, 10)
+    encode(counter, sentences, 10, kept)
     assert list(map(len, counter.batches)) == [10, 10, 3]
 
 
-def test_vectors_beyond_float16_are_refused():
+def test_vectors_beyond_float16_are_refused(tmp_path):
+    kept = tmp_path / "kept"
+
     class Loud(LetterCounter):
         def encode(self, sentences, **options):
             return np.full((len(sentences), 2), 1e9, np.float32)
 
     with pytest.raises(DataError, match="float16"):
-        encode(Loud(), ["a"], 1)
+        encode(Loud(), ["a"], 1, kept)
 
 
 def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
@@ -101,6 +109,151 @@ def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["toy.text.ids", "toy.text.npy"]
     assert (tmp_path / "toy.text.ids").read_text() == "old\n"
     assert np.load(tmp_path / "toy.text.npy").tolist() == [[1.0, 1.0]]
+
+
+AMAZON = [
+    {
+        "asin": "B2",
+        "title": "War &amp; <b>Peace</b>",
+        "brand": "Ace",
+        "price": 3.5,
+        "categories": [["Books", "War"], ["Books"]],
+        "description": "Long <br> ago.&nbsp;",
+    },
+    {"asin": "B1", "title": "A < B and\tC", "description": ["one", "two"], "category": ["x"]},
+    {"asin": "B0", "title": "Unknown"},
+]
+YELP = {
+    "business_id": "y1",
+    "name": "Caf\u00e9",
+    "city": "Mesa",
+    "state": "AZ",
+    "stars": 4.0,
+    "categories": "Food, Coffee",
+}
+
+
+def json_lines(path, records):
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), "utf-8")
+    return path
+
+
+def raw(paths, known=None, kind="amazon", longest=0):
+    faults = Faults()
+    field, keys = RAW[kind]
+    tokens, sentences = raw_sentences(paths, field, keys, longest, known, faults)
+    return dict(zip(tokens, sentences, strict=True)), faults
+
+
+def test_raw_metadata_becomes_plain_sentences(tmp_path):
+    found, faults = raw([json_lines(tmp_path / "meta.json", AMAZON)], {"B1", "B2", "B9"})
+    assert found == {
+        "B1": "A < B and C. one, two",
+        "B2": "War & Peace. Long ago.. Books, War. Ace",
+    }
+    assert list(found) == ["B1", "B2"] and not faults.total
+    yelp, _ = raw([json_lines(tmp_path / "business.json", [YELP])], kind="yelp")
+    assert yelp == {"y1": "Caf\u00e9. Mesa, AZ. 4. Food, Coffee"}
+    old = tmp_path / "old.json"
+    old.write_text("{'asin': u'B7', 'title': 'It\\'s', 'categories': [['a']]}\n")
+    assert raw([old])[0] == {"B7": "It's. a"}
+
+
+def test_long_sentences_are_cut_between_words(tmp_path):
+    path = json_lines(tmp_path / "m", [{"asin": "1", "title": "aaa bbb ccc"}])
+    assert raw([path], longest=8)[0] == {"1": "aaa bbb"}
+    assert raw([path], longest=7)[0] == {"1": "aaa bbb"}
+    assert raw([path], longest=2)[0] == {"1": "aa"}
+
+
+def test_faulty_lines_are_counted_and_order_changes_nothing(tmp_path):
+    records = [*AMAZON, {"asin": "B1", "title": "A < a"}, {"title": "no id"}, {"asin": "B8"}]
+    lines = [json.dumps(record) for record in records]
+    lines += ["{broken", '{"asin": "B3", "title": "\\ud800x"}', "[1]"]
+    path = tmp_path / "meta.json"
+    path.write_bytes("\n".join(lines).encode() + b'\n{"asin": "B5", "title": "\xff"}\n')
+    found, faults = raw([path])
+    assert found["B1"] == "A < B and C. one, two" and "B5" not in found and "B8" not in found
+    assert faults.summary() == [
+        "meta.json: 1 items without any text",
+        "meta.json: 1 lines of an item that already has a line (line 4)",
+        "meta.json: 2 lines of broken JSON (line 7, 9)",
+        "meta.json: 1 lines that are not utf-8 text (line 10)",
+        "meta.json: 1 lines without an item id ('asin') (line 5)",
+    ]
+    (tmp_path / "b.json").write_text("\n".join(reversed(lines)))
+    assert raw([tmp_path / "b.json"])[0] == found
+
+
+def test_raw_lines_become_files(tmp_path, encoder):
+    path = tmp_path / "meta.json.gz"
+    path.write_bytes(gzip.compress(json_lines(tmp_path / "m", AMAZON).read_bytes()))
+    write_table(tmp_path / "x.inter", ["user_id:token", "item_id:token"], [("u", "B2")])
+    words = ["text", "--raw", str(path), "--format", "amazon", "--encoder", encoder]
+    words += ["--items", str(tmp_path / "x.inter"), "--out", str(tmp_path)]
+    assert main(words) == 2  # no --name
+    assert main([*words, "--name", "book"]) == 0
+    assert (tmp_path / "book.text.ids").read_text() == "B2\n"
+
+
+KILLED = """
+import os, sys, time, types
+import numpy as np
+package = types.ModuleType("slow_counter")
+class Slow:
+    calls = 0
+    def encode(self, sentences, **options):
+        Slow.calls += 1
+        print(Slow.calls, flush=True)
+        time.sleep(0.05)
+        return np.array([[len(s) / 7, len(set(s)) / 3, hash_of(s)] for s in sentences], np.float32)
+def hash_of(text):
+    return sum(map(ord, text)) / 1000
+package.load_model = lambda device=None: Slow()
+sys.modules["slow_counter"] = package
+from dataset_tools.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_killed_and_continued_gives_the_same_bytes(tmp_path):
+    rows = [(str(n), "word " * (n % 17) + str(n * n)) for n in range(300)]
+    write_table(tmp_path / "toy.item", ["item_id:token", "title:token_seq"], rows)
+    words = ["text", "--item-file", str(tmp_path / "toy.item"), "--encoder", "slow_counter"]
+    words += ["--batch-size", "7"]
+    command = [sys.executable, "-c", KILLED, *words, "--out"]
+    whole = subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, capture_output=True)
+    assert whole.returncode == 0, whole.stderr
+    calls = 0
+    for kills in (5, 9):
+        process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stdout=-1)
+        for _ in range(kills):
+            process.stdout.readline()
+        process.kill()
+        process.communicate()
+        calls += kills
+    # A batch that was being written when the machine stopped is cut off.
+    kept = tmp_path / "killed" / ".toy.text.partial"
+    kept.write_bytes(kept.read_bytes() + b"torn")
+    last = subprocess.run([*command, str(tmp_path / "killed")], cwd=ROOT, capture_output=True)
+    assert last.returncode == 0, last.stderr
+    assert len([w for w in last.stdout.split() if w.isdigit()]) <= 43 - calls + 2 + 3
+    for name in ("toy.text.npy", "toy.text.ids"):
+        pair = [(tmp_path / place / name).read_bytes() for place in ("whole", "killed")]
+        assert pair[0] == pair[1]
+    assert sorted(os.listdir(tmp_path / "killed")) == ["toy.text.ids", "toy.text.npy"]
+
+
+def test_batches_of_other_settings_are_not_gone_on_with(tmp_path):
+    kept = tmp_path / "kept"
+    first = encode(LetterCounter(), ["a", "b", "c"], 1, kept, "one")
+    counter = LetterCounter()
+    encode(counter, ["a", "b", "c"], 1, kept, "one")
+    assert not counter.batches
+    assert first.tolist() == encode(counter, ["a", "b", "c"], 1, kept, "two").tolist()
+    assert len(counter.batches) == 3
+    encode(counter, ["a", "b", "d"], 1, kept, "two")
+    assert len(counter.batches) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""Raw JSON lines as dictionaries: Amazon metadata (old dumps are Python), Yelp files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recbole_slif.errors import DataError
+
+from .faults import Faults
+from .reading import read_text
+from .reviews import _literal as literal
+from .reviews import _token as token_of
+
+__all__ = ["literal", "read_records", "token_of"]
+
+_NO_JSON = "lines of broken JSON"
+_NO_ID = "lines without an item id"
+
+
+def read_records(
+    path: Path, field: str, faults: Faults, encoding: str = "utf-8"
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield line number, item token and record of each line.
+
+    Args:
+        path: JSON lines, plain, gzip or zstd.
+        field: Of the item's id.
+        faults: Receives broken lines, and those without id.
+        encoding: Of the text.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        msgspec = importlib.import_module("msgspec")
+    except ImportError as error:
+        raise DataError("reading JSON needs msgspec; pip install 'recbole-slif[tools]'") from error
+    decoder = msgspec.json.Decoder()
+    for number, line in read_text(path, faults, encoding):
+        try:
+            record = decoder.decode(line)
+        except msgspec.DecodeError:
+            record = literal(line)
+        if not isinstance(record, dict):
+            faults.add(_NO_JSON, path, number)
+            continue
+        token = token_of(record.get(field))
+        if token:
+            yield number, token, record
+        else:
+            faults.add(f"{_NO_ID} ('{field}')", path, number)
