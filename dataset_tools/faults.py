@@ -73,7 +73,10 @@ class Faults:
 
 
 def _sentence(entry: Mapping[str, Any]) -> str:
-    text = f"{entry['file']}: {entry['count']:,} {entry['kind']}"
+    kind = entry["kind"]
+    if entry["count"] == 1:
+        kind = kind.replace("lines ", "line ", 1)
+    text = f"{entry['file']}: {entry['count']:,} {kind}"
     if not entry["lines"]:
         return text
     shown = ", ".join(str(line) for line in entry["lines"])

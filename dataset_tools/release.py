@@ -189,6 +189,10 @@ def _compare(options: argparse.Namespace, counts: Mapping[str, int]) -> list[str
     if entry is None or not entry["counts"]:
         print(f"no published counts are known for data set '{options.name}', release {kind}")
         return []
+    for name, size in entry.get("files", {}).items():
+        path = options.folder / name
+        if path.is_file() and path.stat().st_size != size:
+            print(f"{name}: {path.stat().st_size:,} bytes, the release's has {size:,}")
     differ = _differences(f"release {kind}", entry["counts"], counts)
     for paper, published in manifest.papers(options.name).items():
         _differences(paper, published, counts)

@@ -96,6 +96,13 @@ class Names:
     freebase: dict[int, str]
 
 
+def _parted(cells: list[str]) -> list[str]:
+    """Part `abc 7abc` into `abc`, `7`, `abc`: Yelp's item list lacks that blank throughout."""
+    if len(cells) == 2 and len(cells[1]) > len(cells[0]) and cells[1].endswith(cells[0]):
+        return [cells[0], cells[1][: -len(cells[0])], cells[0]]
+    return cells
+
+
 def read_names(path: Path, faults: Faults) -> Names:
     """Read `user_list.txt`, `item_list.txt`, `entity_list.txt` or `relation_list.txt`.
 
@@ -113,7 +120,7 @@ def read_names(path: Path, faults: Faults) -> Names:
         lines = chain([first], lines)
     for number, line in lines:
         # An original id may hold blanks, but only where it is followed by one column.
-        cells = line.rsplit(maxsplit=1) if width == 2 else line.split()
+        cells = line.rsplit(maxsplit=1) if width == 2 else _parted(line.split())
         if len(cells) != width or not cells[1].isdigit() or len(cells[1]) > _DIGITS:
             faults.add("lines that do not fit the header", path, number)
             continue

@@ -148,6 +148,25 @@ def test_counts_that_differ_are_printed_and_refused_only_when_strict(folder, cap
     assert "users 4 (published 5)" in capsys.readouterr().err
 
 
+def test_a_list_that_lacks_a_blank_is_read_as_meant(folder):
+    ids = ["ydU", "1wE", "73d", "0", "xx"]
+    lines = [f"{name} {number}{name}" for number, name in enumerate(ids)]
+    (folder / "item_list.txt").write_text("\n".join(["org_id remap_id freebase_id", *lines]))
+    _, files = imported(folder, "--original-ids", "--strict")
+    assert files["toy.item"].splitlines()[1:] == [f"{name}\t{name}\t{name}" for name in ids]
+    assert files["toy.test.inter"].splitlines()[1:] == ["A0\t0", "A1\tydU", "A2\t73d"]
+
+
+def test_sizes_that_differ_are_printed(folder, capsys, monkeypatch):
+    sizes = {"train.txt": 5, "test.txt": (folder / "test.txt").stat().st_size, "kg.txt": 3}
+    entry = {"counts": {"users": 4}, "files": sizes}
+    monkeypatch.setattr(manifest, "manifest", lambda: {"toy": {"releases": {"kgat": entry}}})
+    assert imported(folder, "--strict")[0] == 0
+    shown = capsys.readouterr().out
+    assert "train.txt: 30 bytes, the release's has 5" in shown
+    assert shown.count("the release's has") == 1
+
+
 def test_missing_files_are_named(tmp_path, capsys):
     assert imported(tmp_path)[0] == 2
     assert "train.txt: no such file" in capsys.readouterr().err
