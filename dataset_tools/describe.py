@@ -166,7 +166,7 @@ def draw(name: str, data: SplitData, found: Mapping[str, Any], folder: Path) -> 
     axes = figure.add_subplot()
     for what, values in degrees(data).items():
         places, share = exceeding(values)
-        axes.step(places, share, where="post", label=what)
+        axes.step(places, share, where="pre", label=what)
     axes.set(xscale="log", yscale="log", xlabel="at least so many", ylabel="share", title=name)
     axes.legend(fontsize="small")
     _save(figure, folder, f"{name}.degrees")

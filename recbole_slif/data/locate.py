@@ -12,10 +12,12 @@ from recbole_slif.errors import DataError
 EMBEDDED = "ml-100k"
 _HELP = "docs/DATASETS.md says how to get or make them"
 _ORIGINS = {
-    "amazon-book": "they are written from train.txt and test.txt of Data/amazon-book in KGAT's "
+    "amazon-book": "`python -m dataset_tools release` makes them from Data/amazon-book of KGAT's "
     "release, github.com/xiangwang1223/knowledge_graph_attention_network",
-    "alibaba-ifashion": "they are written from train.txt, test.txt and kg_final.txt of "
-    "data/alibaba-fashion in KGIN's release, "
+    "yelp2018": "`python -m dataset_tools release` makes them from Data/yelp2018 of KGAT's "
+    "release, github.com/xiangwang1223/knowledge_graph_attention_network",
+    "alibaba-ifashion": "`python -m dataset_tools release` makes them from "
+    "data/alibaba-fashion of KGIN's release, "
     "github.com/huangtinglin/Knowledge_Graph_based_Intent_Network",
 }
 

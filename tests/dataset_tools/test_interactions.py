@@ -23,6 +23,7 @@ from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
 
 ROOT = Path(__file__).parents[2]
+BOOK = ROOT.parent / "shared" / "data" / "amazon-book"
 DAY = 86_400
 
 
@@ -295,6 +296,18 @@ def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, words, said):
     assert not [name for name in os.listdir(tmp_path / "out")] if (tmp_path / "out").exists() else 1
 
 
+@pytest.mark.skipif(not BOOK.is_dir(), reason="the public amazon-book files are not here")
+def test_the_public_amazon_book_is_not_ten_core_and_its_core_is_known(tmp_path):
+    files = [str(BOOK / f"amazon-book.{part}.inter") for part in ("train", "test")]
+    words = ["--format", "csv", "--separator", "tab", "--columns", "user_id", "item_id"]
+    report = tmp_path / "report.json"
+    words += ["--core", "10", "--name", "book", "--out", str(tmp_path), "--report", str(report)]
+    assert main(["interactions", *files, *words]) == 0
+    counts = json.loads(report.read_text())["counts"]
+    assert (counts["their users"], counts["usable interactions"]) == (70_679, 846_434)
+    assert (counts["users"], counts["items"], counts["interactions"]) == (18_072, 12_063, 441_383)
+
+
 def test_files_of_another_split_are_not_read_beside_the_new_ones(tmp_path, capsys):
     lines, words = as_lines("csv"), LAYOUTS["csv"]
     assert called(tmp_path, lines, *words)[0] == 0
@@ -355,13 +368,24 @@ def test_dates_and_numbers_of_time():
             reviews._seconds(bad)
 
 
+def test_dates_do_not_follow_the_clock_of_the_place(monkeypatch):
+    with monkeypatch.context() as place:
+        place.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        found = reviews.seconds_of("1970-01-02")
+    time.tzset()
+    assert found == DAY
+
+
 def test_cells_of_a_line_do_not_depend_on_the_lines_around_it(tmp_path):
     path, faults = tmp_path / "t.csv", Faults()
-    path.write_text('a,b\n"open,2\n3,4\n"5,""x""",6\n7,8"\n')
+    path.write_text('a,b\n"open,2\n3,4\n"5,""x""",6\n7,8"\n9,"open\n')
     assert list(reviews.read_cells(path, ",", "utf-8", faults)) == [
         (1, ["a", "b"]),
         (3, ["3", "4"]),
         (4, ['5,"x"', "6"]),
         (5, ["7", '8"']),
     ]
-    assert faults.report()[0]["lines"] == [2]
+    assert [(entry["kind"], entry["lines"]) for entry in faults.report()] == [
+        ("lines with unbalanced quotes", [2, 6])
+    ]
