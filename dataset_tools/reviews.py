@@ -226,7 +226,8 @@ def seconds_of(text: str) -> float:
     Raises:
         ValueError: It is none.
     """
-    moment = datetime.fromisoformat(text)
+    # Python 3.10 does not know the Z of UTC.
+    moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()

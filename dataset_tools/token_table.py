@@ -49,23 +49,24 @@ class TokenTable:
         done = 0
         for length in np.unique(self._length):
             numbers = np.flatnonzero(self._length == length)
-            # UTF-8 sorts as its characters do, and the padding NUL before all of them.
+            # UTF-8 sorts as its characters do. What fills a shorter one up never decides: none
+            # of two texts of one length in characters begins with the other.
             order = np.argsort(self._fixed(numbers), kind="stable")
             rank[numbers[order]] = np.arange(done, done + len(numbers), dtype=np.int32)
             done += len(numbers)
         return rank
 
     def _fixed(self, numbers: np.ndarray) -> np.ndarray:
-        """Return tokens as byte strings of one width, padded with NUL, `[n]`."""
+        """Return tokens as byte strings of one width, shorter ones filled up, `[n]`."""
         width = int(self._width[numbers].max())
         source = np.frombuffer(self._bytes, dtype=np.uint8)
-        fixed = np.zeros((len(numbers), width), dtype=np.uint8)
+        fixed = np.empty((len(numbers), width), dtype=np.uint8)
         for first in range(0, len(numbers), _CHUNK):
             chosen = numbers[first : first + _CHUNK]
             column = np.arange(width)
             inside = column < self._width[chosen][:, None]
             places = np.where(inside, self._start[chosen][:, None] + column, 0)
-            fixed[first : first + _CHUNK] = np.where(inside, source[places], 0)
+            fixed[first : first + _CHUNK] = source[places]
         return fixed.view(f"S{width}").reshape(-1)
 
 

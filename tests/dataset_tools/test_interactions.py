@@ -361,6 +361,7 @@ def test_two_ids_of_one_hash_are_noticed(tmp_path, monkeypatch, capsys):
 def test_dates_and_numbers_of_time():
     assert reviews._seconds("2018-07-07 22:09:11") == 1531001351
     assert reviews._seconds("1970-01-01T01:00:00+01:00") == 0
+    assert reviews._seconds("2018-07-07T22:09:11Z") == 1531001351
     assert reviews._seconds("12") == reviews._seconds(12) == 12
     assert np.isnan(reviews._seconds(None)) and np.isnan(reviews._seconds(" "))
     for bad in ("soon", "inf", float("nan"), True):

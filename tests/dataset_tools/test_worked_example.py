@@ -28,6 +28,27 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def backbone(monkeypatch):
+    """A network for pictures that needs no weights, installed as mean-colour."""
+    pytest.importorskip("PIL.Image", reason="needs pillow")
+    from tests.dataset_tools.test_images import MeanColour
+
+    package = types.ModuleType("mean_colour")
+    package.load_backbone = lambda weights, device: MeanColour()
+    monkeypatch.setitem(sys.modules, "mean_colour", package)
+
+
+def paint(folder, rng):
+    from PIL import Image
+
+    folder.mkdir()
+    for number in range(17):
+        colour = tuple(int(part) for part in rng.integers(0, 256, 3))
+        Image.new("RGB", (9, 7), colour).save(folder / f"p{number}.png")
+    (folder / "p17.png").write_bytes(b"no picture")
+
+
 def commands(text):
     for line in text.strip().splitlines():
         words = shlex.split(line)
@@ -48,8 +69,9 @@ def purchases(place, rng):
     (place / "orders.csv").write_text("\n".join([*rows, "1;c1;p1", "2;;p2;2024-03-01"]) + "\n")
 
 
-def test_purchases_and_attributes_to_a_run(place, encoder, capsys):
+def test_purchases_attributes_and_pictures_to_a_run(place, encoder, backbone, capsys):
     rng = np.random.default_rng(0)
+    paint(place / "pictures", rng)
     purchases(place, rng)
     colours, brands = ["red", "blue", "green"], ["Acme", "Bolt"]
     rows = [
@@ -66,15 +88,18 @@ def test_purchases_and_attributes_to_a_run(place, encoder, capsys):
             --numbers price --texts title description \
             --items dataset/shop/shop.inter --name shop --out dataset/shop
         text --dataset shop --encoder letter-counter --out dataset/shop
+        images --folder pictures --backbone mean-colour --items dataset/shop/shop.inter \
+            --name shop --out dataset/shop
         align --dataset shop --strict
         describe --dataset shop
         """
     )
-    assert "orders.csv: 1 line with another number of columns" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "orders.csv: 1 line with another number of columns" in error and "p17.png" in error
     result = trained(place, "shop")
     assert result.status == "finished" and np.isfinite(result.test["recall@5"])
     text = result.record.read_text()
-    assert '"linked_items": 20' in text and '"text"' in text
+    assert '"linked_items": 20' in text and '"text"' in text and '"visual"' in text
 
 
 def test_amazon_reviews_links_and_vectors_to_a_run(place):
