@@ -83,7 +83,7 @@ def _write_counts(
     table = count_table(experiment, paper)
     files = {
         "table.md": render.markdown_table(table),
-        "table.tex": render.latex_table(table, table.title),
+        "table.tex": render.LATEX_HEAD + "\n" + render.latex_table(table, table.title),
         "table.csv": render.csv_rows(count_rows(experiment)),
         "index.html": page(Content(experiment, [table], [], [], [], command)),
     }
@@ -158,7 +158,7 @@ def _markdown(experiment: Experiment, tables: Sequence[Table], paper: Sequence[s
 
 
 def _latex(experiment: Experiment, tables: Sequence[Table]) -> str:
-    head = r"% \usepackage{booktabs} in the preamble" + "\n\n"
+    head = render.LATEX_HEAD + "\n"
     context = _context(experiment)
     return head + "\n".join(
         render.latex_table(table, f"{table.title} ({context}).") for table in tables

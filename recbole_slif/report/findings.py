@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,8 @@ _HEADER = (
 def family_title(family: Family) -> str:
     """Return the heading of a family."""
     where = f"{family.title}: " if family.title else ""
-    over = "over seeds" if family.level == SEEDS else f"over users, seed {family.seed}"
+    over = "over seeds" if family.level == SEEDS else "over users"
+    over += "" if family.seed is None else f", seed {family.seed}"
     return f"{where}{metric_title(family.metric)}, paired tests {over}"
 
 
@@ -79,18 +81,26 @@ def family_table(family: Family) -> Table:
     return Table(family_title(family), _HEADER, rows, notes=family.notes)
 
 
+def spoken(text: str) -> str:
+    """Return names such as `KGAT, 5%` as `KGAT at 5%`, so that commas part names alone."""
+    return re.sub(r", (\d+(?:\.\d+)? ?%)", r" at \1", text)
+
+
 def family_sentence(family: Family) -> str:
     """Sum a family up in words."""
     title = family_title(family)
     if not family.comparisons:
-        return f"{title}: no test ({'; '.join(family.notes)})."
+        return f"{title}: no test ({spoken('; '.join(family.notes))})."
     shown = sum(bool(one.shown) for one in family.comparisons)
     grouped: dict[tuple[str, str], list[str]] = {}
     for one in family.comparisons:
         grouped.setdefault((one.verdict, one.stem), []).append(one.second)
-    parts = [f"{stem} {', '.join(names)}: {verdict}" for (verdict, stem), names in grouped.items()]
+    parts = [
+        f"{spoken(stem)} {', '.join(map(spoken, names))}: {verdict}"
+        for (verdict, stem), names in grouped.items()
+    ]
     text = f"{title}, {shown} of {len(family.comparisons)} directions shown. {'; '.join(parts)}."
-    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in family.notes)
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in map(spoken, family.notes))
     return text + notes
 
 

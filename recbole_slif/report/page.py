@@ -16,36 +16,61 @@ from recbole_slif.report.render import html_table, html_text
 from recbole_slif.report.tables import Table, seeds_text
 
 _CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 72rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #444; --paper: #fff; --line: #888;
+  --faint: #ccc; --code: #f3f3f3; --warn: #fff4d6; --shade: rgba(0, 0, 0, .22); }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --soft: #b8b8b8; --paper: #16181b; --line: #777; --faint: #444;
+    --code: #26292e; --warn: #3d3113; --shade: rgba(255, 255, 255, .28); }
+}
+body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: var(--ink);
+  background: var(--paper); max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ccc; }
+h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid var(--faint); }
 p, li { max-width: 50rem; overflow-wrap: anywhere; }
-.lead { color: #444; margin: .1rem 0; }
-.warn { background: #fff4d6; border-left: 4px solid #e69f00; padding: .4rem .8rem; }
-.scroll { overflow-x: auto; margin: .8rem 0 .2rem; }
+.lead { color: var(--soft); margin: .1rem 0; }
+.warn { background: var(--warn); border-left: 4px solid #e69f00; padding: .4rem .8rem; }
+.caption { font-size: .88rem; font-weight: 600; margin: .9rem 0 .3rem; }
+.scroll { overflow-x: auto; margin: 0 0 .2rem;
+  background: linear-gradient(to left, var(--paper) 30%, transparent) right / 2rem 100%,
+    linear-gradient(to left, var(--shade), transparent) right / .8rem 100%;
+  background-repeat: no-repeat; background-attachment: local, scroll; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; vertical-align: top; }
+th, td { padding: .25rem .55rem; text-align: right; white-space: nowrap; vertical-align: top; }
 th:first-child { text-align: left; padding-left: 0; }
 thead th { white-space: normal; vertical-align: bottom;
-  border-top: 2px solid #1a1a1a; border-bottom: 1px solid #1a1a1a; }
-tbody tr:last-child > * { border-bottom: 2px solid #1a1a1a; }
+  border-top: 2px solid var(--ink); border-bottom: 1px solid var(--ink); }
+tbody tr:last-child > * { border-bottom: 2px solid var(--ink); }
 tbody th { font-weight: 400; }
-tr.rule > * { border-top: 1px solid #888; }
-.wide td, .wide th { white-space: normal; text-align: left; overflow-wrap: anywhere; }
+tr.rule > * { border-top: 1px solid var(--line); }
+.wide td, .wide thead th { white-space: normal; text-align: left; }
+.wide td { overflow-wrap: anywhere; min-width: 14rem; }
 .tests td:last-child, .tests th:last-child { text-align: left; white-space: normal;
-  min-width: 9rem; }
-.notes { font-size: .85rem; color: #444; margin: .2rem 0 1rem; padding-left: 1.2rem; }
+  min-width: 13rem; }
+.notes { font-size: .85rem; color: var(--soft); margin: .2rem 0 1rem; padding-left: 1.2rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1.2rem; align-items: flex-start; }
-figure { margin: 0; width: 22rem; max-width: 100%; }
-figure img { width: 100%; height: auto; display: block; }
-figcaption { font-size: .85rem; color: #444; }
-code { font: .88em ui-monospace, "DejaVu Sans Mono", monospace; background: #f3f3f3;
+figure { margin: 0; width: 22rem; max-width: 100%; break-inside: avoid; }
+figure img { width: 100%; height: auto; display: block; background: #fff; }
+figcaption { font-size: .85rem; color: var(--soft); margin-top: .2rem; }
+code { font: .88em ui-monospace, "DejaVu Sans Mono", monospace; background: var(--code);
   padding: .1em .3em; overflow-wrap: anywhere; }
+code span { display: inline-block; max-width: 100%; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; }
+@media (max-width: 40rem) {
+  .scroll th:first-child { position: sticky; left: 0; background: var(--paper); }
+  tbody th { white-space: normal; overflow-wrap: break-word; min-width: 7rem; }
+  ul { padding-left: 1.2rem; }
+}
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  h2 { break-after: avoid; }
+  tr { break-inside: avoid; }
+  .caption { break-after: avoid; }
+  .scroll { overflow: visible; background: none; }
+  table { font-size: 7.5pt; }
+  th, td { padding: .15rem .3rem; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+}
 """
 
 
@@ -97,7 +122,7 @@ def _head(experiment: Experiment) -> list[str]:
     found = [f"<h1>{html_text(experiment.title)}</h1>", _line(", ".join(lead), "lead")]
     if experiment.seeds:
         found.append(_line(f"Test split, {seeds_text(experiment)}.", "lead"))
-    if experiment.quick:
+    if experiment.quick and not experiment.counts:
         found.append(_line("Made with --quick: few epochs and small grids, not for reporting.",
                            "warn"))  # fmt: skip
     return [*found, *(_line(note, "warn") for note in experiment.notes)]
@@ -158,20 +183,23 @@ def _cells(experiment: Experiment) -> list[str]:
     return ["<h2>Failed and missing runs</h2>", shown]
 
 
+def _command(line: str) -> str:
+    """Return a command that breaks between its words, not at the hyphens in them."""
+    words = " ".join(f"<span>{html_text(word)}</span>" for word in line.split(" "))
+    return f"<p><code>{words}</code></p>"
+
+
 def _settings(content: Content) -> list[str]:
     experiment = content.experiment
     again = [experiment.command, content.report_command]
-    codes = [
-        f"<p><code>{html_text(settings.command_line(words))}</code></p>" for words in again if words
-    ]
+    codes = [_command(settings.command_line(words)) for words in again if words]
     found = ["<h2>Commands</h2>", *codes]
+    if experiment.runs:
+        found.append(_line(settings.hours(experiment)))
+    made = [*settings.splits(experiment), *settings.versions(experiment), settings.own_versions()]
+    found += ["<h2>Data, versions and settings</h2>", _items(made)]
     if not experiment.runs:
         return found
-    found += [
-        _line(settings.hours(experiment)),
-        "<h2>Data, versions and settings</h2>",
-        _items([*settings.splits(experiment), *settings.versions(experiment)]),
-    ]
     for table in (settings.own_settings(experiment), settings.shared_settings(experiment)):
         found.append(
             f'<details class="wide"><summary>{html_text(table.title)}</summary>'

@@ -25,8 +25,8 @@ PAPER = "#555555"
 _LOG_SPAN = 100.0
 _LETTER = 0.026  # width of a letter as a share of the x axis
 _OURS_COLOUR, _OTHER_COLOUR = "#D55E00", "#56B4E9"
-# black and yellow last: black is kept for text, yellow is weak on white
-_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# black is kept for text and comes late; grey stands in for yellow, which is lost on white paper
+_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
 _STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _STYLE: Mapping[str, Any] = {
@@ -282,7 +282,9 @@ def _bars(
         for at, cell in enumerate(cells):
             value = means[at]
             if value is None:
-                axes.text(shift, at, cell.state or "no value", va="center", color="#333333")
+                # right of the paper's mark, if there is one
+                start = shift if theirs[at] is None else (theirs[at] or 0.0) + 2 * shift
+                axes.text(start, at, cell.state or "no value", va="center", color="#333333")
                 continue
             colour, hatch = (_OURS_COLOUR, "//") if cell is one else (_OTHER_COLOUR, None)
             axes.barh(at, value, height=0.7, color=colour, hatch=hatch, edgecolor="white",

@@ -12,6 +12,7 @@ from typing import Any
 from recbole_slif.report.tables import BEST, SECOND, Entry, Table
 
 _MARKDOWN = re.compile(r"([\\`*_|<>\[\]])")
+LATEX_HEAD = "% \\usepackage{booktabs,graphicx} in the preamble\n"
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -79,22 +80,42 @@ def _latex_entry(entry: Entry) -> str:
     return wrapped.get(entry.mark, text)
 
 
+def _latex_name(name: str, first: bool) -> str:
+    """Return a column's name, what stands in brackets at its end on a line of its own."""
+    short, bracket, rest = name.rpartition(" (")
+    if not bracket:
+        return latex_text(name)
+    side = "l" if first else "r"
+    return rf"\shortstack[{side}]{{{latex_text(short)}\\({latex_text(rest)}}}"
+
+
 def latex_table(table: Table, caption: str) -> str:
-    """Return a LaTeX table for the package booktabs; notes become comments below it."""
+    """Return a LaTeX table for the packages booktabs and graphicx.
+
+    A table wider than the line is scaled down to it, any other keeps its size. Notes become
+    comments below it.
+    """
+    names = [_latex_name(name, not at) for at, name in enumerate(table.header)]
     lines = [
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{latex_text(caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\setlength{\tabcolsep}{4pt}%",
+        rf"\sbox0{{\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",
-        " & ".join(latex_text(name) for name in table.header) + r" \\",
+        " & ".join(names) + r" \\",
         r"\midrule",
     ]
     for at, row in enumerate(table.rows):
         if at in table.rules:
             lines.append(r"\midrule")
         lines.append(" & ".join(_latex_entry(entry) for entry in row) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}}%",
+        r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+        r"\end{table}",
+    ]
     return "\n".join([*lines, *(f"% {_one_line(note)}" for note in table.notes)]) + "\n"
 
 
@@ -109,7 +130,7 @@ def _html_entry(entry: Entry, tag: str) -> str:
 
 
 def html_table(table: Table) -> str:
-    """Return a table in HTML with caption and notes."""
+    """Return a table in HTML with caption and notes; where it is too wide it scrolls alone."""
     head = "".join(f'<th scope="col">{html_text(name)}</th>' for name in table.header)
     body = []
     for at, row in enumerate(table.rows):
@@ -118,9 +139,12 @@ def html_table(table: Table) -> str:
         body.append(f"<tr{kind}>{''.join(cells)}</tr>")
     notes = "".join(f"<li>{html_text(note)}</li>" for note in table.notes)
     below = f'<ul class="notes">{notes}</ul>' if notes else ""
+    title = html_text(table.title)
     return (
-        f'<div class="scroll"><table><caption>{html_text(table.title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+        f'<p class="caption">{title}</p>'
+        f'<div class="scroll" role="region" aria-label="{title}" tabindex="0">'
+        f'<table aria-label="{title}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>{below}"
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 import shlex
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
+import recbole_slif
 from recbole_slif.report.entries import Experiment
 from recbole_slif.report.tables import Entry, Table
 
@@ -36,7 +39,7 @@ def shared_settings(experiment: Experiment) -> Table:
     found = list(_configs(experiment).values())
     first = found[0] if found else {}
     same = [key for key in first if all(one.get(key) == first[key] for one in found)]
-    rows = tuple((Entry(key), Entry(first[key])) for key in sorted(same))
+    rows = tuple((Entry(key), Entry(first[key])) for key in sorted(same, key=str.lower))
     return Table("Settings of all runs", ("key", "value"), rows)
 
 
@@ -69,9 +72,24 @@ def versions(experiment: Experiment) -> list[str]:
     return [f"{count} runs: {text}" for text, count in counted.items()]
 
 
+def own_versions() -> str:
+    """Return what made the report itself, which may be another machine than that of the runs."""
+    shown = [f"python {platform.python_version()}", f"recbole_slif {recbole_slif.__version__}"]
+    for name in ("numpy", "scipy", "matplotlib"):
+        try:
+            shown.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return f"this report: {', '.join(shown)}"
+
+
 def splits(experiment: Experiment) -> list[str]:
-    """Describe the data that runs saw, once for each split."""
+    """Describe the data that runs saw or that were counted, once for each split."""
     found: dict[str, None] = {}
+    for one in experiment.counts:
+        sizes = "/".join(map(str, one.get("split") or ["unknown"]))
+        text = f"{one.get('dataset')}: split {one.get('fingerprint') or 'unknown'}"
+        found[f"{text}, train/validation/test {sizes}"] = None
     for run in experiment.runs:
         counts = run.line.get("statistics") or {}
         parts = [f"split {run.line.get('fingerprint') or 'unknown'}"]

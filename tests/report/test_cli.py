@@ -2,13 +2,15 @@
 
 import csv
 import json
+import platform
 import re
 import sys
 from html.parser import HTMLParser
+from importlib import metadata
 
 import pytest
 
-from recbole_slif import cli
+from recbole_slif import __version__, cli
 from tests.report.folders import cell, failed, line, metrics, write_folder, write_users
 
 FILES = {
@@ -102,6 +104,8 @@ def test_the_page_holds_all_and_loads_nothing(tmp_path):
         "torch 2.13.0",
         "split cff20fd6cb03e055",
         "embedding_size 64",
+        f"this report: python {platform.python_version()}, recbole_slif {__version__}",
+        f"matplotlib {metadata.version('matplotlib')}",
     ):
         assert words in page.text, words
 
@@ -145,11 +149,12 @@ def test_mistakes_are_one_line(tmp_path, capsys):
 
 def test_an_experiment_that_only_counts(tmp_path):
     folder = write_folder(tmp_path, [], [], artefact="table1", dataset="amazon-book+toy",
-                          protocol="benchmark, ratio_811")  # fmt: skip
+                          protocol="benchmark, ratio_811", quick=True)  # fmt: skip
     counts = {"users": 70679, "items": 24915, "interactions": 846434, "density": 0.000481,
               "entities": 50000, "entities_without_items": 29714, "relations": 39,
               "triples": 686516, "linked_items": 24000}  # fmt: skip
-    book = {"dataset": "amazon-book", "protocol": "benchmark", **counts, "features": {"text": 9}}
+    book = {"dataset": "amazon-book", "protocol": "benchmark", **counts, "features": {"text": 9},
+            "split": [3, 2, 1], "fingerprint": "0123456789abcdef"}  # fmt: skip
     toy = {"dataset": "toy", "protocol": "ratio_811", **counts, "features": {}}
     (folder / "statistics.json").write_text(json.dumps([book, toy]))
     assert cli.main(["report", str(folder)]) == 0
@@ -160,6 +165,9 @@ def test_an_experiment_that_only_counts(tmp_path):
     assert "| Density | 0.00048 | 0.00048 | 0.00048 |" in lines
     assert "| Items with text features | 9 | 24,915 | 0 |" in lines
     assert next(csv.DictReader((out / "table.csv").open()))["triples"] == "686516"
-    Page((out / "index.html").read_text("utf-8"))
+    shown = Page((out / "index.html").read_text("utf-8")).text
+    assert "amazon-book: split 0123456789abcdef, train/validation/test 3/2/1" in shown
+    assert "this report: python" in shown
+    assert "few epochs" not in shown, "nothing was trained"
     assert cli.main(["report", str(folder), "--no-paper"]) == 0
     assert "(paper)" not in (out / "table.md").read_text()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recbole_slif.report.collect import read_experiment
-from recbole_slif.report.comparisons import SEEDS, USERS, families
-from recbole_slif.report.findings import family_sentence, family_table, plain_tests
+from recbole_slif.report.comparisons import SEEDS, USERS, Family, families
+from recbole_slif.report.findings import family_sentence, family_table, plain_tests, spoken
 from recbole_slif.report.sections import sections
 from tests.report.folders import cell, failed, line, metrics, write_folder, write_users
 
@@ -153,3 +153,15 @@ def test_noise_is_compared_level_by_level(tmp_path):
         "SLIFMR, 0% above KGAT, 0%",
         "SLIFMR, 20% above KGAT, 20%",
     ]
+
+
+def test_levels_of_noise_do_not_read_like_further_names():
+    assert spoken("SLIFMR, 5% above KGAT, 12.5 %, BM3") == "SLIFMR at 5% above KGAT at 12.5 %, BM3"
+    assert spoken("0.05, 3 of 4, left out") == "0.05, 3 of 4, left out"
+
+
+def test_tests_over_users_without_a_seed_do_not_name_one():
+    family = Family("", "", "recall@20", USERS, None, (), ("left out, no per-user values: A, 5%",))
+    assert family_sentence(family) == (
+        "Recall@20, paired tests over users: no test (left out, no per-user values: A at 5%)."
+    )

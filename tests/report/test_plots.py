@@ -6,7 +6,7 @@ import sys
 
 import matplotlib
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from recbole_slif.errors import SlifError
@@ -59,13 +59,27 @@ def test_one_seed_has_no_band(tmp_path):
     assert not axes.collections
 
 
+def luminance(colour):
+    """Relative luminance by the rule of WCAG 2."""
+    parts = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in to_rgb(colour)
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+
+def test_every_curve_stands_out_from_white_paper():
+    for colour in (*plots._COLOURS, plots._OURS_COLOUR):
+        assert 1.05 / (luminance(colour) + 0.05) >= 2.0, colour
+
+
 def test_curves_differ_in_colour_marker_and_line_and_are_okabe_and_itos(tmp_path):
     experiment = noise(tmp_path, models=("A", "B", "C", "D", "SLIFMR"))
     lines = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True)).lines
     for look in ("get_color", "get_marker"):
         assert len({getattr(drawn, look)() for drawn in lines}) == 5
     assert {to_hex(drawn.get_color()) for drawn in lines} <= OKABE_ITO
-    assert set(map(str.lower, plots._COLOURS)) <= OKABE_ITO
+    assert set(map(str.lower, plots._COLOURS)) - {"#777777"} <= OKABE_ITO
 
 
 def test_letters_are_legible_at_the_width_of_a_column(tmp_path):
@@ -110,6 +124,8 @@ def test_bars_show_values_what_is_missing_and_the_papers(tmp_path):
     assert {text.get_text() for text in axes.texts} == {"0.1000", "needs features", "0.2000"}
     assert axes.lines[-1].get_label() == "paper"
     assert axes.lines[-1].get_xdata().tolist() == [0.1162, 0.1406, 0.1891]
+    lacking = next(text for text in axes.texts if text.get_text() == "needs features")
+    assert lacking.get_position()[0] > 0.1406, "right of the paper's mark"
     assert axes.get_xlim()[0] == 0
     assert axes.patches[1].get_hatch()
     plain = painted(plots._bars(experiment, sections(experiment)[0], "recall@20", None, False))
