@@ -74,6 +74,11 @@ class GraphRecommender(AbstractRecommender):
         """Return the parameters that the trainer's optimizer takes."""
         return self.parameters()
 
+    def parameters_but(self, others: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+        """Return the model's parameters without `others`, for `main_parameters`."""
+        left_out = {id(parameter) for parameter in others}
+        return [parameter for parameter in self.parameters() if id(parameter) not in left_out]
+
     def epoch_state(self) -> dict[str, Tensor]:
         """Return the tensors that must outlive a step: what scoring, or going on, depends on."""
         return {}

@@ -141,8 +141,7 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
 
     def main_parameters(self) -> list[nn.Parameter]:
         """Return all parameters but the denoiser's."""
-        own = {id(parameter) for parameter in self.generation.parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+        return self.parameters_but(self.generation.parameters())
 
     def phases_before(self, epoch: int) -> Sequence[Phase]:
         """Return the denoiser's pass over the heads' rows."""

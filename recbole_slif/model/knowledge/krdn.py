@@ -133,7 +133,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
 
     def main_parameters(self) -> list[nn.Parameter]:
         """Return all parameters but the structure logits."""
-        return [each for each in self.parameters() if each is not self.structure_logits]
+        return self.parameters_but([self.structure_logits])
 
     def epoch_state(self) -> dict[str, Tensor]:
         """Return the similarity bank `[n_pairs]`."""

@@ -135,8 +135,7 @@ class DiffMM(GraphRecommender, GeneralRecommender):
 
     def main_parameters(self) -> list[nn.Parameter]:
         """Return all parameters but the denoisers'."""
-        own = {id(parameter) for parameter in self.generation.parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+        return self.parameters_but(self.generation.parameters())
 
     def phases_before(self, epoch: int) -> Sequence[Phase]:
         """Return one pass over the users per denoiser."""
