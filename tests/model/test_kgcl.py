@@ -16,14 +16,6 @@ from tests.test_trainer import check_resume
 NO_DROPOUT = {"dropout": 0.0, "interaction_dropout": 0.0}
 
 
-@pytest.fixture
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
 def build(tmp_path, overrides=None, **toy):
     config, dataset = peers.toy_setting(
         tmp_path, "KGCL", {"embedding_size": 6, **(overrides or {})}
