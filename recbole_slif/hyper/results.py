@@ -1,0 +1,146 @@
+"""What a search leaves behind: a row for each trial, the table, the trials' file, the best."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from recbole_slif.checkpoint import write_atomic
+from recbole_slif.console import one_line
+from recbole_slif.errors import ConfigError, SlifError
+from recbole_slif.interrupt import TrainingStoppedError
+
+Train = Callable[[Mapping[str, Any]], dict[str, Any]]
+Row = dict[str, Any]
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Return the text that is equal for equal settings."""
+    return json.dumps(settings, sort_keys=True)
+
+
+def trained_row(train: Train, settings: dict[str, Any]) -> Row:
+    """Train with one set of values; only the validation metric is asked for.
+
+    Returns:
+        `params`, `score` (None if the training failed), then `bigger` and `valid`, or `error`.
+
+    Raises:
+        ConfigError: the settings are not usable, which ends a search.
+        TrainingStoppedError: Ctrl-C or SIGTERM.
+    """
+    try:
+        result = train(settings)
+        score = float(result["best_valid_score"])
+        if math.isnan(score):
+            raise SlifError("the validation metric is not a number")
+    except (ConfigError, TrainingStoppedError):
+        raise
+    except SlifError as error:
+        return {"params": settings, "score": None, "error": one_line(error)}
+    return {
+        "params": settings,
+        "score": score,
+        "bigger": bool(result["valid_score_bigger"]),
+        "valid": dict(result["best_valid_result"] or {}),
+    }
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """Return the first of the best rows.
+
+    Raises:
+        SlifError: every trial failed.
+    """
+    done = [row for row in rows if row["score"] is not None]
+    if not done:
+        last = rows[-1]["error"] if rows else "none was drawn"
+        raise SlifError(f"no trial gave a result; the last one: {last}")
+    return (max if done[0]["bigger"] else min)(done, key=lambda row: row["score"])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Lay out the trials, best first."""
+    done = [row for row in rows if row["score"] is not None]
+    done.sort(key=lambda row: -row["score"] if row["bigger"] else row["score"])
+    failed = [row for row in rows if row["score"] is None]
+    names = list(rows[0]["params"])
+    cells = [[*row["params"].values(), f"{row['score']:.6f}"] for row in done]
+    cells += [[*row["params"].values(), f"failed: {row['error']}"] for row in failed]
+    headers = [*names, "valid score"]
+    return tabulate(cells, headers, tablefmt="simple", disable_numparse=True)
+
+
+def read_trials(path: Path | None) -> dict[str, Row]:
+    """Read kept trials by their settings; a line cut off by a crash and failures are left out."""
+    kept: dict[str, Row] = {}
+    if path is None or not path.is_file():
+        return kept
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row.get("score") is not None:
+            kept[key_of(row["params"])] = row
+    return kept
+
+
+def append_trial(path: Path, row: Row) -> None:
+    """Add a trial to the file."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def replace_trials(path: Path, rows: Sequence[Row]) -> Path | None:
+    """Write the trials' file at once, each set of values once.
+
+    Returns:
+        Where a file with trials that are not among `rows` was moved to, None if there was none.
+    """
+    ours = {key_of(row["params"]): row for row in reversed(rows)}
+    found = read_trials(path)
+    moved = None
+    if any(ours.get(key) != row for key, row in found.items()):
+        moved = _free_name(path)
+        path.rename(moved)
+    text = "".join(json.dumps(row) + "\n" for row in reversed(ours.values()))
+    write_atomic(path, text.encode())
+    return moved
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (name := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return name
+
+
+def write_results(output: Path, rows: Sequence[Row], title: str) -> str:
+    """Write the table and the best settings.
+
+    Args:
+        output: file of the table; the best settings lie beside it.
+        rows: all trials.
+        title: what was searched and by which metric, for the first line of the best settings.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        SlifError: every trial failed.
+    """
+    best = best_of(rows)
+    shown = table(rows)
+    best_file = output.with_suffix(".best.yaml")
+    head = f"# best of {len(rows)} trials of {title} {best['score']:.6f}\n"
+    write_atomic(output, f"{shown}\n".encode())
+    write_atomic(best_file, (head + yaml.safe_dump(best["params"], sort_keys=True)).encode())
+    told = f"best: {best['params']}\ntable   {output}\nuse it  --config_files={best_file}"
+    return f"\n{shown}\n\n{told}"

@@ -1,0 +1,186 @@
+"""Processes that work side by side: who they are, whether they live, how they start and end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
+
+# How often who works says so, and after how many silent seconds its work is given to others.
+BEAT = 20.0
+STALE_AFTER = 180.0
+STOPPED = 130
+_POLL = 0.5
+_PATIENCE = 5.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Names a process so that others can tell whether it lives.
+
+    Attributes:
+        place: hash of the set of processes whose numbers mean the same.
+        pid, started: the process's number and when it began, which no other process has both of.
+    """
+
+    place: str
+    pid: int
+    started: float
+
+    @classmethod
+    def own(cls) -> Mark:
+        """Return the mark of this process."""
+        process = psutil.Process()
+        return cls(_place(), process.pid, process.create_time())
+
+    def content(self) -> dict[str, Any]:
+        """Return the mark as JSON values."""
+        return asdict(self)
+
+
+def ended(mark: object, place: str) -> bool:
+    """Tell whether the process of a mark is known, from `place`, to have ended."""
+    if not isinstance(mark, dict) or mark.get("place") != place:
+        return False
+    try:
+        process = psutil.Process(int(mark["pid"]))
+        same = process.create_time() == mark["started"]
+        return process.status() == psutil.STATUS_ZOMBIE or not same
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, KeyError, ValueError):
+        return False
+
+
+def _place() -> str:
+    """Name, by a hash, the set of processes whose numbers mean the same as ours."""
+    marks = [platform.node()]
+    for path in ("/proc/sys/kernel/random/boot_id",):
+        with contextlib.suppress(OSError):
+            marks.append(Path(path).read_text(encoding="ascii"))
+    with contextlib.suppress(OSError):
+        marks.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+
+
+class Pulse:
+    """Does something every so many seconds, in a thread of its own, until stopped."""
+
+    def __init__(self, every: float, action: Callable[[], None]) -> None:
+        self._every = every
+        self._action = action
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
+        while not self._done.wait(self._every):
+            self._action()
+
+    def stop(self) -> None:
+        """End it; when this returns the action is not under way."""
+        self._done.set()
+        self._thread.join()
+
+
+def leave_with(parent: int) -> Callable[[], None]:
+    """Return what stops this process in order once its parent is gone."""
+
+    def check() -> None:
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return check
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def begin_worker(threads: int) -> None:
+    """Prepare a worker: its threads, and a SIGTERM that ends it in order.
+
+    Outside of training, where the guard takes the signal, its work is given free all the same.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def run_processes(
+    count: int,
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+    watch: Callable[[], None],
+) -> list[int]:
+    """Run a function in `count` new processes until all have ended.
+
+    Args:
+        count: how many.
+        target: a function of a module; called with `arguments`, this process's number and the
+            number of threads for each.
+        arguments: what can be sent to a process.
+        watch: called twice a second meanwhile.
+
+    Returns:
+        The exit codes that are not 0.
+
+    Raises:
+        TrainingStoppedError: Ctrl-C or SIGTERM, here or in one of them.
+    """
+    context = multiprocessing.get_context("spawn")
+    whole = (*arguments, os.getpid(), _threads(count))
+    processes: list[BaseProcess] = []
+    try:
+        with InterruptGuard() as guard:
+            for at in range(count):
+                process = context.Process(target=target, args=whole, name=f"worker {at + 1}")
+                process.start()
+                processes.append(process)
+            while any(process.is_alive() for process in processes):
+                time.sleep(_POLL)
+                guard.check()
+                watch()
+    finally:
+        _end(processes)
+    codes = [process.exitcode or 0 for process in processes]
+    if STOPPED in codes:
+        raise TrainingStoppedError("stopped")
+    return [code for code in codes if code]
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """Wait for processes that a terminal's Ctrl-C reached as well, stop those it did not reach.
+
+    On SIGTERM each stops at its next batch and keeps its last epoch.
+    """
+    until = time.monotonic() + _PATIENCE
+    for process in processes:
+        process.join(max(until - time.monotonic(), 0.0))
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _threads(count: int) -> int:
+    """Return the threads of each worker: as asked for by OMP_NUM_THREADS, else an equal share."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else max(1, (os.cpu_count() or 1) // count)
