@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from recbole_slif.experiment.folder import Folder
 from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, ended
 
 
@@ -35,6 +36,11 @@ class Claim:
         """Tell whether nobody has taken the run over."""
         numbers = [_number(path) for path in _generations(self.path.parent, self.path.stem)]
         return self.path.exists() and max(numbers) == _number(self.path)
+
+    def record(self, folder: Folder, lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Record the run's lines."""
+        folder.append(lines)
+        return True
 
     def release(self) -> None:
         """Give the run free."""
@@ -83,6 +89,13 @@ class Claims:
         self.on_beat = on_beat
         self._mark = Mark.own().content()
 
+    def begin(self, folder: Folder) -> None:
+        """Do nothing: the folder is all there is."""
+
+    def refresh(self, folder: Folder) -> list[list[dict[str, Any]]]:
+        """Return nothing: others record in the folder themselves."""
+        return []
+
     def take(self, name: str) -> Claim | None:
         """Claim a run; None if another process is at it."""
         found = _generations(self.folder, name)
@@ -97,6 +110,10 @@ class Claims:
         """Tell whether a process is at a run."""
         found = _generations(self.folder, name)
         return bool(found) and not self._stale(max(found, key=_number))
+
+    def clearing(self, name: str, rest: bool) -> Claim | None:
+        """Claim what a kill left of a recorded run: its checkpoints, its claim, or both."""
+        return self.take(name) if rest or self.left(name) else None
 
     def left(self, name: str) -> bool:
         """Tell whether there is a claim on a run, of a living process or not."""

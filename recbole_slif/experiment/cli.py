@@ -12,9 +12,9 @@ from tabulate import tabulate
 from recbole_slif.cli import parse_seeds
 from recbole_slif.config_yaml import read_options, split_names
 from recbole_slif.console import Parser, guarded, usable
-from recbole_slif.errors import ConfigError
+from recbole_slif.errors import ConfigError, without_passwords
 from recbole_slif.experiment import statistics
-from recbole_slif.experiment.claims import Claims
+from recbole_slif.experiment.board import Board, make_board
 from recbole_slif.experiment.definition import (
     Definition,
     find_experiment,
@@ -29,6 +29,7 @@ from recbole_slif.experiment.progress import Progress
 from recbole_slif.experiment.runner import Options, Runner, failures, outstanding, reusable
 from recbole_slif.experiment.workers import run_workers
 from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.sharing.address import Address, read_address
 
 _EPILOG = """\
 experiments: {names}, or a YAML file of your own; copy one of properties/experiment:
@@ -46,6 +47,7 @@ examples:
   recbole-slif experiment table3_ablation --dataset=ml-100k --dry_run
   recbole-slif experiment table2_overall --dataset=ml-100k --seeds=5 --workers=2
   recbole-slif experiment table2_overall --dataset=ml-100k --resume
+  recbole-slif experiment table2_overall --storage=postgresql://me@db.example.org/slif
 """
 
 
@@ -62,6 +64,11 @@ def _parser() -> Parser:
     parser.add_argument("--resume", action="store_true", help="go on where the folder stands")
     parser.add_argument("--dry_run", action="store_true", help="show the plan, run nothing")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the runs")
+    parser.add_argument(
+        "--storage",
+        help="share the runs with machines that give the same address: x.journal, x.db, "
+        "postgresql://user@host/name, mysql://...",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="default saved/experiments/NAME-DATASET")
     parser.add_argument("--config_files", help="YAML files below the experiment's own settings")
     parser.add_argument(
@@ -88,7 +95,8 @@ def experiment_command(words: Sequence[str]) -> int:
         raise ConfigError(f"--workers must be at least 1, not {options.workers}")
     definition = read_definition(find_experiment(name), options.quick)
     settings = read_options(extra)
-    command = ("experiment", *words)
+    command = ("experiment", *map(without_passwords, words))
+    address = read_address(options.storage) if options.storage else None
     if definition.statistics:
         return _count(definition, options, settings, command)
     request = Request(
@@ -104,18 +112,26 @@ def experiment_command(words: Sequence[str]) -> int:
     pool = DataPool()
     plan = make_plan(definition, request, pool)
     _check_folder(plan, folder, options.resume or options.dry_run)
+    board = None if options.dry_run else _board(plan, folder, address)
     reuse = _reused(options.reuse, folder)
     times = recorded_times(plan, folder, Path("saved") / "runs")
     print(overview(plan, folder, times, options.workers))
     if reuse:
         count = len(set(reusable(plan, reuse)) & set(outstanding(plan, folder)))
         print(f"{count} of these trainings are taken from {', '.join(reuse)}")
-    if options.dry_run:
+    if board is None:
         return 0
-    folder.make()
     folder.write_json("plan.json", plan.content())
     how = Options(options.debug, options.keep_checkpoints, reuse)
-    return _run(plan, folder, pool, times, how, options.workers)
+    return _run(plan, folder, pool, times, how, options.workers, board, address)
+
+
+def _board(plan: Plan, folder: Folder, address: Address | None) -> Board:
+    """Return who says which run is whose, once folder and storage know the same runs."""
+    folder.make()
+    board = make_board(plan, folder, address)
+    board.begin(folder)
+    return board
 
 
 def _name(first: str | None, option: str | None) -> str:
@@ -215,7 +231,14 @@ def _stale(plan: Plan, folder: Folder) -> int:
 
 
 def _run(
-    plan: Plan, folder: Folder, pool: DataPool, times: Times, how: Options, workers: int
+    plan: Plan,
+    folder: Folder,
+    pool: DataPool,
+    times: Times,
+    how: Options,
+    workers: int,
+    board: Board,
+    address: Address | None,
 ) -> int:
     failed_before = dict(folder.recorded().failed)
     left = outstanding(plan, folder)
@@ -226,10 +249,9 @@ def _run(
     print()
     try:
         if workers > 1:
-            run_workers(plan, folder, failed_before, progress, how, workers)
+            run_workers(plan, folder, failed_before, progress, how, workers, address)
         else:
-            claims = Claims(folder.claims)
-            Runner(plan, folder, pool, claims, failed_before, progress, how).work()
+            Runner(plan, folder, pool, board, failed_before, progress, how).work()
     except (TrainingStoppedError, KeyboardInterrupt):
         done = len(plan.runs) - sum(len(runs) for runs in outstanding(plan, folder).values())
         raise TrainingStoppedError(
@@ -249,6 +271,12 @@ def _ending(plan: Plan, folder: Folder, failed_before: dict[str, int]) -> int:
             print(f"not run: {cell['key']} needs {' and '.join(cell['needs'])}")
     for line in failed:
         print(f"failed: {line['cell']}, seed {line['seed']}: {line.get('error')}")
+    elsewhere = sum("per_user_elsewhere" in line for line in folder.lines())
+    if elsewhere:
+        print(
+            f"per-user metrics of {elsewhere} runs were too large to share and lie with their "
+            "machines; without them a report lacks tests over users"
+        )
     print(f"records      {usable(folder.runs_file)}")
     print(f"report       recbole-slif report {usable(folder.path)}")
     return 1 if failed else 0

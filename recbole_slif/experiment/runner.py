@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_slif.checkpoint import write_atomic
 from recbole_slif.errors import DataError
-from recbole_slif.experiment.claims import Claim, Claims
+from recbole_slif.experiment.board import Board, RunClaim
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan, PlannedRun
 from recbole_slif.experiment.pool import DataPool
@@ -73,7 +73,7 @@ class Runner:
         plan: Plan,
         folder: Folder,
         pool: DataPool,
-        claims: Claims,
+        claims: Board,
         failed_before: dict[str, int],
         progress: Progress,
         options: Options,
@@ -96,6 +96,8 @@ class Runner:
         for text in self.plan.groups:
             self._tidy(text)
         while True:
+            for lines in self.claims.refresh(self.folder):
+                self.progress.done(lines)
             busy = [text for text in self.plan.groups if not self._settled(text)]
             if not busy:
                 return
@@ -121,14 +123,14 @@ class Runner:
     def _tidy(self, text: str) -> None:
         """Remove what a kill after the last line left of a recorded run."""
         left = self.folder.work(text).exists() and not self.options.keep_checkpoints
-        if self._settled(text) and (left or self.claims.left(text)):
-            claim = self.claims.take(text)
+        if self._settled(text):
+            claim = self.claims.clearing(text, left)
             if claim is not None:
                 with claim:
                     if left:
                         self.folder.clear_work(text)
 
-    def _run(self, text: str, claim: Claim) -> None:
+    def _run(self, text: str, claim: RunClaim) -> None:
         """Run what was claimed, unless it was recorded before the claim was made."""
         if self._settled(text):
             return
@@ -148,8 +150,7 @@ class Runner:
         lines = [{**content, "cell": run.cell} for run in runs if (run.cell, text) not in finished]
         if not claim.holds():
             return  # taken over while this process was held up: the result is the other's to record
-        if not self._settled(text):
-            self.folder.append(lines)
+        if not self._settled(text) and claim.record(self.folder, lines):
             self.progress.done(lines)
         if not (self.options.keep_checkpoints and content["status"] == "finished"):
             self.folder.clear_work(text)

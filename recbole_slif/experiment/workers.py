@@ -8,7 +8,7 @@ import sys
 
 from recbole_slif.console import one_line
 from recbole_slif.errors import SlifError
-from recbole_slif.experiment.claims import Claims
+from recbole_slif.experiment.board import make_board
 from recbole_slif.experiment.estimate import Times
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan
@@ -17,6 +17,7 @@ from recbole_slif.experiment.progress import Progress
 from recbole_slif.experiment.runner import Options, Runner
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.processes import STOPPED, begin_worker, leave_with, run_processes
+from recbole_slif.sharing.address import Address
 
 
 def _worker(
@@ -24,16 +25,16 @@ def _worker(
     path: str,
     failed_before: dict[str, int],
     options: Options,
+    address: Address | None,
     parent: int,
     threads: int,
 ) -> None:
     begin_worker(threads)
     folder = Folder(path)
-    claims = Claims(folder.claims, on_beat=leave_with(parent))
     silent = Progress(plan, 0, Times(plan.dataset))
-    runner = Runner(plan, folder, DataPool(), claims, failed_before, silent, options)
     try:
-        runner.work()
+        board = make_board(plan, folder, address, leave_with(parent))
+        Runner(plan, folder, DataPool(), board, failed_before, silent, options).work()
     except (TrainingStoppedError, KeyboardInterrupt):
         sys.exit(STOPPED)
     except (SlifError, OSError) as error:
@@ -48,6 +49,7 @@ def run_workers(
     progress: Progress,
     options: Options,
     count: int,
+    address: Address | None = None,
 ) -> None:
     """Work on a plan in `count` processes and show what they record.
 
@@ -62,7 +64,7 @@ def run_workers(
         told = _tell(folder, told, progress)
         progress.fleeting(_at_hand(folder))
 
-    arguments = (plan, str(folder.path), failed_before, options)
+    arguments = (plan, str(folder.path), failed_before, options, address)
     broken = run_processes(count, _worker, arguments, watch)
     _tell(folder, told, progress)
     if broken:

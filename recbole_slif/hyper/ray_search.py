@@ -7,6 +7,7 @@ test metrics to the search.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -103,10 +104,10 @@ class Course:
 
 
 def trial(train: Train, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry one trial out; runs in a process of Ray's."""
+    """Carry one trial out, in a process of Ray's; the row goes as text, since Ray flattens it."""
     row = trained_row(train, dict(config["settings"]))
     score = row["score"]
-    return {"row": row, _SCORE: float("nan") if score is None else score}
+    return {"row": json.dumps(row), _SCORE: float("nan") if score is None else score}
 
 
 def _searcher(ray: Any, course: Course, file: Path) -> Any:
@@ -134,8 +135,9 @@ def _searcher(ray: Any, course: Course, file: Path) -> Any:
             """Take the row of a trial; one that Ray lost has none."""
             number = self._numbers.pop(trial_id)
             settings = course.attempts[number].attrs["settings"]
-            lost = {"params": settings, "score": None, "error": "Ray could not carry it out"}
-            row = (result or {}).get("row") or lost
+            row: Row = {"params": settings, "score": None, "error": "Ray could not carry it out"}
+            if result and "row" in result:
+                row = json.loads(result["row"])
             course.end(number, row)
             append_trial(file, row)
 
