@@ -171,9 +171,9 @@ def run_on_ray(task: Task, known: Mapping[str, Row], file: Path, workers: int) -
     for name, value in _SURROUNDINGS.items():
         os.environ.setdefault(name, value)
     started = not ray.is_initialized()
-    if started:
-        ray.init(include_dashboard=False, log_to_driver=task.debug, logging_level="WARNING")
     try:
+        if started:
+            ray.init(include_dashboard=False, log_to_driver=task.debug, logging_level="WARNING")
         _fit(ray, course, file, workers)
     except Exception as error:
         if task.debug:

@@ -128,6 +128,28 @@ def test_failure_of_ray_is_one_line(tmp_path, monkeypatch):
         run_on_ray(task_of(tmp_path), {}, tmp_path / "t.jsonl", 1)
 
 
+def test_ray_that_does_not_start_is_one_line(tmp_path, monkeypatch):
+    ended = []
+
+    class Overloaded(Small):
+        @staticmethod
+        def is_initialized():
+            return False
+
+        @staticmethod
+        def init(**given):
+            raise RuntimeError("the node timed out")
+
+        @staticmethod
+        def shutdown():
+            ended.append(1)
+
+    monkeypatch.setattr(module, "load_ray", lambda: Overloaded)
+    with pytest.raises(SlifError, match="Ray failed: the node timed out"):
+        run_on_ray(task_of(tmp_path), {}, tmp_path / "t.jsonl", 1)
+    assert ended
+
+
 def test_without_ray_one_line_says_how(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
