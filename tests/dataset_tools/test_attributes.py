@@ -55,6 +55,16 @@ def test_columns_become_relations_and_values_entities(tmp_path):
     assert texts["title"].tolist() == ["Lamp", "Chair", "Sofa", "Desk"]
 
 
+def test_a_number_on_an_edge_belongs_to_the_upper_range(tmp_path):
+    lines = [f"p{price},,,{price},x,y" for price in (10, 20, 30)]
+    _, files, _ = turned(tmp_path, [HEAD, *lines])
+    assert [line.split("\t")[2] for line in files["toy.kg"].splitlines()[1:]] == [
+        "price=10..20",
+        "price=20..30",
+        "price=20..30",
+    ]
+
+
 def test_html_goes_and_comparisons_stay():
     assert plain_text("<a href='x'>one</a><br/>two &amp; 3 < 4\tfive") == "one two & 3 < 4 five"
     assert plain_text("a &lt;br&gt; b<!-- no -->") == "a b"

@@ -86,6 +86,19 @@ def test_a_copy_without_noise_is_the_same_data(tmp_path, clean, make_config):
     assert digest(read) == digest(clean)
 
 
+def test_further_columns_come_back_with_their_empty_cells(tmp_path, make_dataset, make_config):
+    folder = make_dataset()
+    rows = [line.split("\t") for line in (folder / "toy.inter").read_text().splitlines()[1:]]
+    rows = [(*row, ["web", "", "shop"][at % 3]) for at, row in enumerate(rows)]
+    write_table(folder / "toy.inter", ["user_id:token", "item_id:token", "by:token"], rows)
+    load = {"inter": ["user_id", "item_id", "by"]}
+    save_split_data(read_data(make_config(load_col=load)), "toy", tmp_path / "copy" / "toy")
+    parts = ("train", "valid", "test")
+    paths = [tmp_path / "copy" / "toy" / f"toy.{part}.inter" for part in parts]
+    written = [tuple(line.split("\t")) for path in paths for line in path.read_text().split("\n")]
+    assert set(rows) == {row for row in written if len(row) == 3 and row[0] != "user_id:token"}
+
+
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path, clean):
     for out, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         words = ["--kinds", "inter", "--levels", "0.2", "--seed", seed]
