@@ -9,8 +9,6 @@ from typing import Any
 
 import yaml
 
-from recbole_slif.errors import DataError
-
 
 @cache
 def manifest() -> Mapping[str, Any]:
@@ -27,14 +25,3 @@ def release(name: str, kind: str) -> Mapping[str, Any] | None:
 def papers(name: str) -> Mapping[str, Mapping[str, int]]:
     """Return paper -> counts that it prints for a data set."""
     return manifest().get(name, {}).get("papers", {})
-
-
-def known(name: str) -> Mapping[str, Any]:
-    """Return what is known of a data set.
-
-    Raises:
-        DataError: Nothing is.
-    """
-    if name not in manifest():
-        raise DataError(f"data set '{name}' is not in the manifest: {', '.join(manifest())}")
-    return manifest()[name]

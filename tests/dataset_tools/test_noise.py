@@ -99,6 +99,19 @@ def test_further_columns_come_back_with_their_empty_cells(tmp_path, make_dataset
     assert set(rows) == {row for row in written if len(row) == 3 and row[0] != "user_id:token"}
 
 
+def test_features_that_were_filled_in_are_not_written(tmp_path, make_dataset, make_config):
+    folder = make_dataset()
+    matrix = np.load(folder / "toy.text.npy")
+    matrix[3] = 0
+    np.save(folder / "toy.text.npy", matrix)
+    save_split_data(read_data(make_config(missing="mean")), "toy", tmp_path / "copy")
+    before = (folder / "toy.text.ids").read_text().split()
+    after = (tmp_path / "copy" / "toy.text.ids").read_text().split()
+    assert set(after) == set(before) and len(after) == 14
+    row = np.load(tmp_path / "copy" / "toy.text.npy")[after.index(before[3])]
+    assert not row.any()
+
+
 def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path, clean):
     for out, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         words = ["--kinds", "inter", "--levels", "0.2", "--seed", seed]
