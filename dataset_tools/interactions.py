@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,7 @@ def run(options: argparse.Namespace) -> None:
     """
     where, limits = reviews.layout(options), read_limits(options)
     cores = _cores(options)
+    _check_ratios(options.ratios)
     _refuse_other_split(options)
     faults, counts = Faults(), Counter[str]()
     with RowStore(options.out / f".{options.name}.interactions.partial") as store:
@@ -161,9 +162,12 @@ def _cores(options: argparse.Namespace) -> tuple[int, int]:
     cores = tuple(both if one is None else one for one in (options.user_core, options.item_core))
     if min(*cores, both) < 1:
         raise DataError("--core, --user-core and --item-core must be at least 1")
-    if min(options.ratios) < 0 or options.ratios[0] <= 0:
-        raise DataError("--ratios: train must be above 0, validation and test not below it")
     return cores[0], cores[1]
+
+
+def _check_ratios(ratios: Sequence[float]) -> None:
+    if min(ratios) < 0 or ratios[0] <= 0:
+        raise DataError("--ratios: train must be above 0, validation and test not below it")
 
 
 def _refuse_other_split(options: argparse.Namespace) -> None:
@@ -278,6 +282,9 @@ def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
     if options.split != "none":
         parts = _split(table, options)
         counts |= {part: len(rows) for part, rows in parts.items()}
+        # A part that has become empty must not live on from an earlier run.
+        for part in set(PARTS) - set(parts):
+            (options.out / f"{options.name}.{part}.inter").unlink(missing_ok=True)
     names = []
     for part, rows in parts.items():
         names.append(".".join(word for word in (options.name, part, "inter") if word))

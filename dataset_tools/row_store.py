@@ -103,7 +103,7 @@ class RowStore:
             `[size]` int32; the numbers are of no further meaning.
 
         Raises:
-            DataError: Two tokens have one hash, which happens once in many thousand runs.
+            DataError: Two tokens have one hash: about one run in a million with six million ids.
         """
         hashes = self.column(name)
         order = np.argsort(hashes, kind="stable")

@@ -316,6 +316,13 @@ def test_files_of_another_split_are_not_read_beside_the_new_ones(tmp_path, capsy
     assert "another --split" in capsys.readouterr().err
 
 
+def test_a_part_that_has_become_empty_does_not_live_on(tmp_path):
+    lines, words = as_lines("csv"), [*LAYOUTS["csv"], "--split", "ratio"]
+    assert len(called(tmp_path, lines, *words)[1]) == 3
+    _, files = called(tmp_path, lines, *words, "--ratios", "8", "0", "2")
+    assert list(files) == ["toy.test.inter", "toy.train.inter"]
+
+
 def test_columns_without_header_and_atomic_files_as_input(tmp_path):
     _, plain = called(tmp_path, as_lines("csv"), *LAYOUTS["csv"])
     rows = as_lines("csv")[1:]
