@@ -176,10 +176,10 @@ def test_faulty_lines_are_counted_and_order_changes_nothing(tmp_path):
     assert found["B1"] == "A < B and C. one, two" and "B5" not in found and "B8" not in found
     assert faults.summary() == [
         "meta.json: 1 items without any text",
-        "meta.json: 1 lines of an item that already has a line (line 4)",
+        "meta.json: 1 line of an item that already has a line (line 4)",
         "meta.json: 2 lines of broken JSON (line 7, 9)",
-        "meta.json: 1 lines that are not utf-8 text (line 10)",
-        "meta.json: 1 lines without an item id ('asin') (line 5)",
+        "meta.json: 1 line that are not utf-8 text (line 10)",
+        "meta.json: 1 line without an item id ('asin') (line 5)",
     ]
     (tmp_path / "b.json").write_text("\n".join(reversed(lines)))
     assert raw([tmp_path / "b.json"])[0] == found
