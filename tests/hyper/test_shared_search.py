@@ -41,7 +41,7 @@ def start(kind, folder, name, *options):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, *processes, seconds=120):
+def wait_for(condition, *processes, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert all(process.poll() is None for process in processes), "a process ended by itself"
@@ -126,7 +126,7 @@ def test_killed_worker_is_made_up_for_by_the_other(tmp_path, kind, capfd):
         (tmp_path / "hang").unlink()
         os.kill(victim, signal.SIGSTOP)  # so that it does not finish before the kill
         os.kill(victim, signal.SIGKILL)
-        rows = json.loads(process.communicate(timeout=120)[0])
+        rows = json.loads(process.communicate(timeout=300)[0])
     finally:
         process.kill()
     assert process.returncode == 0

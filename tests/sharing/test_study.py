@@ -121,11 +121,11 @@ def test_silent_work_is_lost_and_beating_work_is_not(join, monkeypatch):
     kept, left = other.take(*once("kept")), silent.take(*once("left"))
     for study, held in ((other, kept), (silent, left)):
         hand_over(study, held, place="elsewhere")
-    study = join(stale_after=1.0)
-    until = time.monotonic() + 30
+    study = join(stale_after=3.0)
+    until = time.monotonic() + 60
     while states(study) != [RUNNING, LOST] and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(1.2)
+    time.sleep(3.5)
     assert states(study) == [RUNNING, LOST]
     assert kept.holds()
     assert not left.holds()
