@@ -162,17 +162,33 @@ def make_triples(
         else:
             mark = options.list_separator if relation in options.lists else None
             values = {item: _values(cell, mark) for item, cell in column.items()}
-        by_value = defaultdict(list)
-        for item, found in values.items():
-            for value in found:
-                by_value[value].append(item)
-        for value in canonical(by_value):
-            if len(by_value[value]) >= options.min_items:
-                triples += [(item, relation, f"{relation}={value}") for item in by_value[value]]
-            else:
-                counts["values of fewer items than --min-items left out"] += 1
-    rank = {item: number for number, item in enumerate(items)}
-    return sorted(triples, key=lambda triple: (rank[triple[0]], triple[1:]))
+        triples += value_triples(relation, values, options.min_items, counts)
+    return in_order(triples)
+
+
+def value_triples(
+    relation: str, values: Mapping[str, Sequence[str]], least: int, counts: Counter[str]
+) -> list[Triple]:
+    """Return `(item, relation, relation=value)` of one relation, without rare values.
+
+    Args:
+        relation: Its name.
+        values: Item to its values.
+        least: Items that a value has at least.
+        counts: Receives values of fewer items.
+    """
+    by_value = defaultdict(list)
+    for item, found in values.items():
+        for value in found:
+            by_value[value].append(item)
+    kept = [value for value in by_value if len(by_value[value]) >= least]
+    counts["values of fewer items than --min-items left out"] += len(by_value) - len(kept)
+    return [(item, relation, f"{relation}={value}") for value in kept for item in by_value[value]]
+
+
+def in_order(triples: Sequence[Triple]) -> list[Triple]:
+    """Sort triples by item as `canonical` does, then by relation and value."""
+    return sorted(triples, key=lambda triple: (len(triple[0]), *triple))
 
 
 def _values(cell: str, mark: str | None) -> list[str]:
@@ -218,13 +234,7 @@ def plain_text(text: str) -> str:
 def _write(table: Attributes, triples: Sequence[Triple], options: argparse.Namespace) -> list[str]:
     name, written = options.name, []
     if triples:
-        written += [f"{name}.kg", f"{name}.link"]
-        header = ["head_id:token", "relation_id:token", "tail_id:token"]
-        rows = ((f"item={item}", relation, value) for item, relation, value in triples)
-        write_rows(options.out / written[0], header, rows)
-        linked = canonical({item for item, _, _ in triples})
-        links = ((item, f"item={item}") for item in linked)
-        write_rows(options.out / written[1], ["item_id:token", "entity_id:token"], links)
+        written += write_graph(options.out, name, triples)
     if table.texts:
         written.append(f"{name}.item")
         header = ["item_id:token", *(f"{clean_cell(text)}:token_seq" for text in table.texts)]
@@ -238,3 +248,15 @@ def _write(table: Attributes, triples: Sequence[Triple], options: argparse.Names
             ),
         )
     return written
+
+
+def write_graph(folder: Path, name: str, triples: Sequence[Triple]) -> list[str]:
+    """Write `NAME.kg` and `NAME.link` of `(item, relation, value)`; return the files' names."""
+    files = [f"{name}.kg", f"{name}.link"]
+    header = ["head_id:token", "relation_id:token", "tail_id:token"]
+    rows = ((f"item={item}", relation, value) for item, relation, value in triples)
+    write_rows(folder / files[0], header, rows)
+    linked = canonical({item for item, _, _ in triples})
+    links = ((item, f"item={item}") for item in linked)
+    write_rows(folder / files[1], ["item_id:token", "entity_id:token"], links)
+    return files

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from recbole_slif.errors import DataError
 
 from .faults import Faults
-from .records import read_records, token_of
+from .records import read_records
+from .reviews import token_of
 from .tokens import canonical
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}

@@ -11,10 +11,7 @@ from recbole_slif.errors import DataError
 
 from .faults import Faults
 from .reading import read_text
-from .reviews import _literal as literal
-from .reviews import _token as token_of
-
-__all__ = ["literal", "read_records", "token_of"]
+from .reviews import literal, token_of
 
 _NO_JSON = "lines of broken JSON"
 _NO_ID = "lines without an item id"

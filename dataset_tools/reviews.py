@@ -160,7 +160,7 @@ def read_reviews(path: Path, where: Layout, faults: Faults) -> Iterator[Review]:
     """
     read = _read_json if where.kind == "json" else _read_table
     for number, user, item, rating, time in read(path, where, faults):
-        user_token, item_token = _token(user), _token(item)
+        user_token, item_token = token_of(user), token_of(item)
         if not user_token or not item_token:
             faults.add(_NO_ID, path, number)
             continue
@@ -172,7 +172,7 @@ def read_reviews(path: Path, where: Layout, faults: Faults) -> Iterator[Review]:
         yield review
 
 
-def _token(value: Any) -> str:
+def token_of(value: Any) -> str:
     """Return an id as a token, empty if it cannot be one."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
@@ -266,7 +266,7 @@ def _json_parser(where: Layout) -> Callable[[str], tuple[Any, Any, Any, Any] | N
         try:
             return cells(decode(line))
         except msgspec.DecodeError:
-            entry = _literal(line)
+            entry = literal(line)
         if entry is None:
             return None
         user, item, rating, time = (entry.get(name) for name in names)
@@ -275,15 +275,20 @@ def _json_parser(where: Layout) -> Callable[[str], tuple[Any, Any, Any, Any] | N
     return parse
 
 
-def _literal(line: str) -> dict[Any, Any] | None:
+def literal(line: str) -> dict[Any, Any] | None:
     """Return the dictionary that a line of Python writes down, or None."""
-    if not line.startswith("{") or len(line) > _LONGEST_LITERAL:
+    found = literal_value(line) if line.startswith("{") else None
+    return found if isinstance(found, dict) else None
+
+
+def literal_value(text: str) -> Any:
+    """Return what a literal of Python stands for; None for anything else. Nothing is run."""
+    if len(text) > _LONGEST_LITERAL:
         return None
     try:
-        found = ast.literal_eval(line)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def split_line(line: str, mark: str) -> list[str] | None:
