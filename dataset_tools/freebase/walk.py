@@ -131,8 +131,10 @@ class Walk:
         )
         self.state.counts += found.counts
         if first:
-            self._count_faults(found.bad_lines, "lines that are no N-triple of four cells")
-        self._count_faults(found.bad_ids, "lines at wanted entities whose other cells are no ids")
+            self._count_faults(found.bad_lines, "lines without the four cells of an N-triple")
+        self._count_faults(
+            found.bad_ids, "lines at wanted entities with other cells that hold no id"
+        )
         self._keep(block.text, found)
         self.state.lines += found.lines
         self.state.place = block.place

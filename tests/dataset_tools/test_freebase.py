@@ -188,9 +188,12 @@ def test_faults_are_counted_with_lines_and_change_no_other_row(tmp_path, link, c
     assert written == oracle(rows, LINKED, 2, True, 1, 1)
     err = capsys.readouterr().err
     lines = [place + 2 for place in at] + [len(mixed)]
-    assert f"7 lines that are no N-triple of four cells (line {', '.join(map(str, lines))})" in err
     assert (
-        f"2 lines at wanted entities whose other cells are no ids (line {len(mixed) - 2}, " in err
+        f"7 lines without the four cells of an N-triple (line {', '.join(map(str, lines))})" in err
+    )
+    assert (
+        f"2 lines at wanted entities with other cells that hold no id (line {len(mixed) - 2}, "
+        in err
     )
     words = ["freebase", "--dump", str(tmp_path / "d.nt"), "--link", str(link)]
     assert main([*words, "--out", str(tmp_path / "strict"), "--strict"]) == 2

@@ -137,10 +137,10 @@ def test_faults_are_counted_and_nothing_is_run(tmp_path, capsys):
     assert not mark.exists()
     assert [row for row in found if row[0] not in ("item=z", "item=z2", "item=d")] == clean
     err = capsys.readouterr().err
-    assert "1 lines of broken JSON (line 5)" in err
+    assert "1 line of broken JSON (line 5)" in err
     assert "2 attributes that are no Python literal (taken as text) (line 6, 7)" in err
-    assert "1 lines without an item id ('business_id') (line 8)" in err
-    assert "1 lines of a business that already has a line (line 9)" in err
+    assert "1 line without an item id ('business_id') (line 8)" in err
+    assert "1 line of a business that already has a line (line 9)" in err
     shuffled = random.Random(4).sample(mixed, len(mixed))  # noqa: S311
     assert graph(tmp_path, shuffled) == found
 
