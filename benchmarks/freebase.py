@@ -59,7 +59,7 @@ def rows(first: int, size: int, seed: int) -> bytes:
 
 
 def blocks(triples: int) -> Iterator[bytes]:
-    """Yield blocks of lines; 24 drawn ones are repeated with new subjects by the caller's gzip."""
+    """Yield a dump in blocks of lines."""
     size = 120_000
     for number, start in enumerate(range(0, triples, size)):
         yield rows(start // 12, min(size, triples - start), number)
@@ -116,9 +116,8 @@ def table(data: bytes, wanted: set[bytes]) -> int:
         io.BytesIO(data), separator="\t", has_header=False, quote_char=None, columns=[0, 1, 2]
     )
     names = pl.Series([word.decode() for word in wanted])
-    return frame.filter(
-        pl.col("column_1").is_in(names.implode()) | pl.col("column_3").is_in(names.implode())
-    ).height
+    head, _, tail = (pl.col(name).is_in(names.implode()) for name in frame.columns)
+    return frame.filter(head | tail).height
 
 
 def scanned(data: bytes, keys: np.ndarray) -> int:
