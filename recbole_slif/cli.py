@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from recbole_slif import quick_start
+from recbole_slif import process_group, quick_start
 from recbole_slif.config import recbole_models
 from recbole_slif.config_yaml import read_literal, read_options, split_names
 from recbole_slif.console import Parser, compare_table, guarded, run_summary
 from recbole_slif.errors import ConfigError
 from recbole_slif.registry import MODELS
+from recbole_slif.stages import RunResult
 
 DEFAULT_MODEL = "SLIFMR"
 DEFAULT_DATASET = "ml-100k"
@@ -31,6 +32,8 @@ examples:
   {prog} --model=LightGCN --dataset=ml-100k --n_layers=3
   {prog} --models=Pop,BPR,LightGCN --seeds=3
   {prog} --resume=saved/SLIFMR-ml-100k-20260101-120000-abc123
+several processes train one model (docs/PROCESSES.md):
+  torchrun --standalone --nproc_per_node=2 run_recbole_slif.py --model=SLIFMR
 """
 
 
@@ -68,6 +71,7 @@ def parse_seeds(text: str | None) -> list[int] | int | None:
 def run_command(words: Sequence[str]) -> int:
     """Train one model, or several where `--models` or `--seeds` is given, or an experiment."""
     if any(word.partition("=")[0] == "--experiment" for word in words):
+        process_group.require_one("an experiment")
         return _outside("experiment", words)
     parser = _run_parser("run", "Train a model, keep its best epoch by validation, test it.")
     options, settings = parser.parse_known_args(words)
@@ -76,8 +80,7 @@ def run_command(words: Sequence[str]) -> int:
             raise ConfigError("--resume takes data set, seed and files from the checkpoint")
         changes = {key: read_literal(text) for key, text in read_options(settings).items()}
         result = quick_start.resume(options.resume, changes, model=options.model, command=words)
-        print(run_summary(result))
-        return 0
+        return _summarise(result)
     if options.models is not None or options.seeds:
         return _compare(options, settings, words)
     result = quick_start.run(
@@ -87,7 +90,12 @@ def run_command(words: Sequence[str]) -> int:
         argv=settings,
         command=words,
     )
-    print(run_summary(result))
+    return _summarise(result)
+
+
+def _summarise(result: RunResult) -> int:
+    if process_group.leads():
+        print(run_summary(result))
     return 0
 
 
@@ -174,7 +182,10 @@ def _overview() -> str:
 
 
 def _dispatch(words: Sequence[str]) -> int:
+    process_group.begin()
     command = words[0] if words and not words[0].startswith("-") else None
+    if command not in (None, "run"):
+        process_group.require_one(f"the command '{command}'")
     if command is None:
         if set(words) & {"-h", "--help"}:
             parser = _run_parser("", "Knowledge-aware multimodal recommendation on RecBole.")

@@ -16,7 +16,7 @@ from recbole.config import Config
 from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderMixin
 from recbole.utils import InputType, ModelType, get_model
 
-from recbole_slif import registry
+from recbole_slif import process_group, registry
 from recbole_slif.config_checks import check_settings
 from recbole_slif.config_keys import Key, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
@@ -300,10 +300,9 @@ class SlifConfig(Config):
         return listwise or whole_rows or self.final_config_dict.get("loss_type") == "CE"
 
     def _init_device(self) -> None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible and self.sources.get("gpu_id") == "overall.yaml":
-            self.final_config_dict["gpu_id"] = visible  # a scheduler's choice, not to be undone
-        super()._init_device()
+        chosen = self.sources.get("gpu_id") != "overall.yaml"
+        with process_group.own_gpu(self.final_config_dict, chosen):
+            super()._init_device()
 
     def record(self) -> dict[str, Any]:
         """Return what was settled and where each value comes from, fit for JSON."""

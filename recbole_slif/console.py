@@ -60,18 +60,33 @@ def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int
     try:
         return action(words)
     except TrainingStoppedError as stop:
-        print(one_line(stop), file=sys.stderr)
+        _say(one_line(stop))
         return EXIT_STOPPED
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        _say("stopped")
         return EXIT_STOPPED
     except BrokenPipeError:
         return 0
     except (SlifError, OSError) as error:
         if "--debug" in words:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _say(f"error: {one_line(error)}")
         return EXIT_USAGE
+    except Exception:
+        _may_speak()  # the traceback that follows is what is said
+        raise
+
+
+def _may_speak() -> bool:
+    """Tell whether this process is the first of a group to speak on its way out, or alone."""
+    group = sys.modules.get("recbole_slif.process_group")
+    return group is None or bool(group.may_speak())
+
+
+def _say(line: str) -> None:
+    """Print a command's last words; of several processes one does."""
+    if _may_speak():
+        print(line, file=sys.stderr)
 
 
 def usable(path: Path) -> str:

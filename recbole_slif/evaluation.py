@@ -203,7 +203,7 @@ class BlockedFullSortEvaluator:
     Args:
         config: RecBole configuration; `metrics`, `topk`, `metric_decimal_place` are read.
         collector: holder of the training data's counts (see `SafeCollector.data_collect`).
-        block_users: users scored at a time.
+        block_users: users scored at a time; None for `BLOCK_USERS`.
         should_stop: asked before each block; what it raises ends the evaluation.
     """
 
@@ -211,13 +211,13 @@ class BlockedFullSortEvaluator:
         self,
         config: Any,
         collector: SafeCollector | None = None,
-        block_users: int = BLOCK_USERS,
+        block_users: int | None = None,
         should_stop: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
         self.collector = collector or SafeCollector(config)
         self.metrics = Evaluator(config)
-        self.block_users = block_users
+        self.block_users = BLOCK_USERS if block_users is None else block_users
         self.should_stop = should_stop or (lambda: None)
         self._flags = torch.zeros(0, dtype=torch.bool)
         self._ranker = _rank_collector(config)
@@ -309,8 +309,11 @@ class BlockedFullSortEvaluator:
         result = torch.cat((hits.long(), counts.unsqueeze(1)), dim=1)
         self.collector.data_struct.update_tensor("rec.topk", result)
 
+    def _starts(self, n_users: int) -> range:
+        return range(0, n_users, self.block_users)
+
     def _blocks(self, n_users: int, show_progress: bool) -> Iterator[tuple[int, int]]:
-        starts = range(0, n_users, self.block_users)
+        starts = self._starts(n_users)
         leave = not sys.stderr.isatty()
         with tqdm(
             starts, desc="Evaluate   ", ncols=100, disable=not show_progress, leave=leave

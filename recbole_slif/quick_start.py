@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_slif import checkpoint as files
-from recbole_slif import factory
+from recbole_slif import factory, process_group
 from recbole_slif.config import SlifConfig
 from recbole_slif.config_yaml import read_options
 from recbole_slif.errors import SlifError
@@ -48,6 +48,7 @@ def run(
         DataError: a data file is not usable.
         TrainingStoppedError: Ctrl-C or SIGTERM; the text says how to go on.
     """
+    process_group.begin()
     config = SlifConfig(model, dataset, config_files, overrides, argv)
     return execute(config, None, saved, test, verbose, command)
 
@@ -74,6 +75,7 @@ def resume(
     Raises:
         CheckpointError: the checkpoint is not usable or does not fit the data.
     """
+    process_group.begin()
     file = files.resolve(path, ("last.pt",))
     config = factory.rebuild_config(files.load(file).header, overrides, model)
     return execute(config, file, True, test, verbose, command)
@@ -114,6 +116,7 @@ def run_many(
         ConfigError: a model name, key or value is not usable; found before the first run starts.
         TrainingStoppedError: Ctrl-C or SIGTERM.
     """
+    process_group.require_one("a comparison")
     plans = _plans(models, dataset, config_files, overrides or {}, read_options(list(argv or ())))
     results = []
     for build in plans:
@@ -199,6 +202,7 @@ def objective(
     Returns:
         The dictionary RecBole's `HyperTuning` expects, with `test_result` None.
     """
+    process_group.require_one("a search")
     config = SlifConfig(model, dataset, config_files, config_dict)
     result = execute(config, None, saved=False, test=False, verbose=False, command=())
     return {

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import recbole_slif
+from recbole_slif import process_group
 from recbole_slif.checkpoint import write_atomic
 from recbole_slif.errors import ConfigError, DataError
 
@@ -155,6 +156,7 @@ class RunRecord:
             "versions": versions(),
             "commit": commit(),
             "device": device_description(config["device"]),
+            "processes": process_group.description(config),
         }
 
     def update(self, **entries: Any) -> None:

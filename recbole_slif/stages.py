@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from recbole.utils import init_logger, init_seed, set_color
 
-from recbole_slif import factory
+from recbole_slif import factory, process_group
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.records import RunRecord, precision_over_recall
@@ -106,6 +106,7 @@ class Run:
     def prepare(self, resume: Path | None) -> None:
         """Load data, build model and trainer, take up a stopped run."""
         torch.autograd.set_detect_anomaly(False)
+        process_group.connect(self.config["device"])
         logger = logging.getLogger()
         self.bundle = (self.hooks.load or factory.load_data)(self.config)
         if self.verbose:
@@ -126,7 +127,9 @@ class Run:
             self.trainer.resume_checkpoint(resume)
         self.result.bigger = self.config["valid_metric_bigger"]
         if self.saved:
-            self._open_record()
+            self.result.folder = self.trainer.run_folder
+            if process_group.leads():
+                self._open_record()
 
     def _open_record(self) -> None:
         self.record = RunRecord(self.config, self.trainer.run_id, self.command)
@@ -136,7 +139,6 @@ class Run:
             parameters=sum(part.numel() for part in self.trainer.model.parameters()),
         )
         self.result.record = self.record.write()
-        self.result.folder = self.trainer.run_folder
 
     def train(self) -> None:
         """Fit on the training split; the validation split decides on the epoch to keep."""
@@ -211,6 +213,7 @@ def execute(
     Raises:
         TrainingStoppedError: Ctrl-C or SIGTERM; the text says how to go on.
     """
+    verbose = verbose and process_group.leads()
     init_seed(config["seed"], config["reproducibility"])
     if verbose:
         logger = start_log(config)
@@ -228,6 +231,8 @@ def execute(
     except Exception as error:
         stages.close("failed", f"{type(error).__name__}: {error}")
         raise
+    finally:
+        process_group.disconnect()
     result = stages.close("finished")
     if verbose:
         logger.info(set_color("best valid ", "yellow") + f": {result.valid}")

@@ -23,7 +23,7 @@ from recbole.utils import get_trainer
 from torch import Tensor
 
 from recbole_slif import checkpoint as files
-from recbole_slif import random_state
+from recbole_slif import process_group, random_state
 from recbole_slif.batches import Batches
 from recbole_slif.epochs import EpochMixin
 from recbole_slif.errors import CheckpointError, ConfigError, SlifError
@@ -183,6 +183,7 @@ class PhaseTrainer(Trainer):
     def _header(self, kind: str, epoch: int) -> dict[str, Any]:
         return {
             **self.header,
+            "processes": process_group.description(self.config),
             "kind": kind,
             "run_id": self.run_id,
             "model": self.config["model"],
@@ -199,7 +200,7 @@ class PhaseTrainer(Trainer):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write `best.pt`; an already finished run that is asked to train again keeps its own."""
         path = Path(kwargs.get("saved_model_file", self.saved_model_file))
-        if self.config["local_rank"] != 0 or (epoch < 0 and path.is_file()):
+        if epoch < 0 and path.is_file():
             return
         self.best_epoch = epoch
         state = {"model": files.model_state(self.model)}
@@ -238,6 +239,7 @@ class PhaseTrainer(Trainer):
                 f"checkpoint '{path}' holds no optimizer; resume from the run's last.pt"
             )
         files.require_fit(path, saved.header["identity"], self.header["identity"])
+        process_group.require_same_batch(path, saved.header, self.config)
         files.restore_model(self.model, saved.state["model"], path)
         self.optimizer.load_state_dict(saved.state["optimizer"])
         for name, optimizer in self._own_optimizers().items():
@@ -267,6 +269,10 @@ def trainer_class(config: Any, model: Any) -> type:
     Raises:
         ConfigError: RecBole trains the model outside torch (decision trees).
     """
+    if process_group.world_size() > 1:
+        from recbole_slif.distributed import SharedTraining
+
+        return type("SharedSlifTrainer", (EpochMixin, SharedTraining, PhaseTrainer), {})
     if not type(model).__module__.startswith("recbole.model."):
         return SlifTrainer
     base = get_trainer(config["MODEL_TYPE"], config["model"])

@@ -21,6 +21,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader
 from recbole.utils import KGDataLoaderState, ModelType
 
+from recbole_slif import process_group
 from recbole_slif.data.dataset import MultimodalKGDataset
 from recbole_slif.data.pairs import SplitPairs
 from recbole_slif.data.protocol import option
@@ -40,6 +41,13 @@ class _OwnShuffle:
 
     generator: torch.Generator
     _sampler: Any
+
+    def _init_batch_size_and_step(self) -> None:
+        """Take the batch of all processes: each draws it whole and trains on its part."""
+        size = process_group.world_size() * self.config["train_batch_size"]  # type: ignore[attr-defined]
+        times = getattr(self, "times", 1)
+        self.step = max(size // times, 1)
+        self.set_batch_size(self.step * times)  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Interaction]:
         if self.num_workers or not self.config["single_spec"]:  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def bipartite_operator(
     norm: Norm = "joint",
     graph_weight: float = 1.0,
     self_loop: bool = False,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> SparseOperator:
     """`bipartite_matrix` as an operator on tables `[n_users + n_items, d]`; same arguments."""

@@ -126,13 +126,15 @@ class SparseOperator:
     def from_scipy(
         cls,
         matrix: sp.spmatrix | sp.sparray,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> SparseOperator:
         """Copy a scipy matrix `[n_rows, n_cols]`; duplicate entries are summed.
 
-        The matrix given is left as it is, whatever its format and order of indices.
+        The matrix given is left as it is, whatever its format and order of indices. Without
+        `dtype`, the values have torch's default type, as parameters do.
         """
+        dtype = torch.get_default_dtype() if dtype is None else dtype
         rows = sp.csr_array(matrix)
         if not rows.has_canonical_format:
             rows = rows.copy()
@@ -146,7 +148,7 @@ class SparseOperator:
         cols: ArrayLike,
         values: ArrayLike,
         shape: tuple[int, int],
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> SparseOperator:
         """Build from parallel arrays of row ids, column ids and values; duplicates are summed.

@@ -39,7 +39,7 @@ class RelationalMean:
         n_entities: int,
         n_relations: int,
         device: torch.device | str | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Choose each relation's side and lay out the two sparse products.
 
@@ -50,10 +50,10 @@ class RelationalMean:
             n_entities: number of entity ids.
             n_relations: number of rows of the relation table.
             device: where the operators live.
-            dtype: type of the operators' values.
+            dtype: type of the operators' values; None for torch's default.
         """
         self.n_entities, self.n_relations = n_entities, n_relations
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = device, dtype or torch.get_default_dtype()
         self.n_edges = len(heads)
         heads, relations, tails = (np.asarray(part, np.int64) for part in (heads, relations, tails))
         self.heads = heads

@@ -35,10 +35,15 @@ class GraphRecommender(AbstractRecommender):
     A model with further passes returns them from `phases_before` (run before `pre_epoch`) and
     `phases_after` (run before `post_epoch`); those that another optimizer steps name it in
     `own_optimizers`, whose state a checkpoint holds too.
+
+    `shares_batches` says that several processes may share a batch of this class's losses: all
+    terms are means over the batch's rows, or found by `batch_parts.whole_batch`, and what a step
+    draws does not depend on the rows given.
     """
 
     input_type = InputType.PAIRWISE
     loss_names: ClassVar[tuple[str, ...]] = ()
+    shares_batches: ClassVar[bool] = False
     USER_ID: str
     ITEM_ID: str
     NEG_ITEM_ID: str

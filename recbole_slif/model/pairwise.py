@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_slif.batch_parts import whole_batch
 from recbole_slif.losses import bpr_loss
 from recbole_slif.model.base import GraphRecommender
 
@@ -28,6 +30,26 @@ def triple_rows(
         F.embedding(interaction[model.ITEM_ID], items),
         F.embedding(interaction[model.NEG_ITEM_ID], items),
     )
+
+
+def item_pairs(model: GraphRecommender, interaction: Any) -> Tensor:
+    """Return the items of a batch, then the sampled ones, `[2 * batch]`."""
+    return torch.cat([interaction[model.ITEM_ID], interaction[model.NEG_ITEM_ID]])
+
+
+def penalty_rows(
+    model: GraphRecommender,
+    interaction: Any,
+    rows: TripleRows,
+    tables: tuple[Tensor, Tensor],
+    squared: bool,
+) -> TripleRows:
+    """Return the rows that a penalty takes: `rows`, or those of all processes' parts of the batch.
+
+    A root of a sum is not the sum of its parts' roots, so a penalty that is not squared takes all.
+    """
+    whole = whole_batch(interaction)
+    return rows if squared or whole is interaction else triple_rows(model, whole, *tables)
 
 
 def ranking_loss(rows: TripleRows) -> Tensor:

@@ -12,11 +12,13 @@ import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
 
+from recbole_slif.batch_parts import whole_batch
 from recbole_slif.layers.fusion import build_fusion
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.losses import bpr_loss, inter_modal_loss, intra_modal_loss, squared_norm
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch, require_sources
+from recbole_slif.model.pairwise import item_pairs
 from recbole_slif.model.self_loop import Graphs, GraphSettings, SelfLoop
 
 
@@ -50,6 +52,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     view_mask: Tensor
     loss_names = ("bpr", "inter", "intra", "norm", "translation")
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Build the parameters and the base graphs from the training split `dataset`.
@@ -169,28 +172,32 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the weighted parts of Eq. (24) in the order of `loss_names`."""
-        user = interaction[self.USER_ID]
-        batch = len(user)
-        pair = torch.cat([interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]])
+        whole, user = whole_batch(interaction), interaction[self.USER_ID]
         # every item once: a double would be its own false negative in Eq. (19)
-        items, position = torch.unique(pair, return_inverse=True)
+        items, position = torch.unique(item_pairs(self, interaction), return_inverse=True)
         users, views = self.extract()
-        in_batch = [nn.functional.embedding(items, view) for view in views]
-        mask = self.view_mask[items]
-        unified = self.fuse(in_batch, mask)
+        in_batch, mask, unified = self._rows(views, items)
         user_rows = nn.functional.embedding(user, users)
         scores = user_rows.repeat(2, 1).mul(nn.functional.embedding(position, unified)).sum(dim=1)
-        ranking = bpr_loss(scores[:batch], scores[batch:])
+        ranking = bpr_loss(scores[: len(user)], scores[len(user) :])
         scope = self.settings["cl_scope"]
         if scope == "all":  # but [PAD]
             in_batch, mask = [view[1:] for view in views], self.view_mask[1:]
             unified = self.fuse(in_batch, mask)
+        elif whole is not interaction:  # items are compared with those of all processes' parts
+            named = whole[self.ITEM_ID] if scope == "positives" else item_pairs(self, whole)
+            in_batch, mask, unified = self._rows(views, torch.unique(named))
         elif scope == "positives":
             place = torch.searchsorted(items, torch.unique(interaction[self.ITEM_ID]))
             *in_batch, unified = (nn.functional.embedding(place, x) for x in (*in_batch, unified))
             mask = mask[place]
-        consistency = self.consistency_loss(in_batch, unified, mask)
-        return ranking, *consistency, self._norm(user, pair), *self._translation(batch)
+        last = self._norm(whole), *self._translation(len(whole[self.USER_ID]))
+        return ranking, *self.consistency_loss(in_batch, unified, mask), *last
+
+    def _rows(self, views: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return rows of the `items` `[n]`: each view, which views they have, the unified rows."""
+        rows, mask = [nn.functional.embedding(items, view) for view in views], self.view_mask[items]
+        return rows, mask, self.fuse(rows, mask)
 
     def consistency_loss(
         self, views: list[Tensor], unified: Tensor, mask: Tensor
@@ -212,8 +219,9 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
             )
         return inter, intra
 
-    def _norm(self, user: Tensor, items: Tensor) -> Tensor:
+    def _norm(self, interaction: Any) -> Tensor:
         """Return eta times the squared ego rows, of the batch or all, and relation parameters."""
+        user, items = interaction[self.USER_ID], item_pairs(self, interaction)
         tables = [self.entity_embedding.weight, *self.own_tables.values()]
         if self.settings["reg_scope"] == "all":
             used, count = [self.user_embedding.weight, *tables], 1

@@ -22,6 +22,7 @@ _ALL: tuple[Check, ...] = (
     checks.tables_equal_forward,
     checks.training_clears_cached_scores,
     checks.both_predictions_agree,
+    checks.parts_of_a_batch_add_up,
     leaks.training_sees_the_train_split_alone,
     leaks.held_out_pairs_are_in_no_graph,
     leaks.held_out_pairs_change_nothing,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from recbole_slif import checkpoint
-from recbole_slif.testing.trial import Bench, Trial, require
+from recbole_slif import checkpoint, random_state
+from recbole_slif.batch_parts import BatchPart
+from recbole_slif.distributed import shares_batches
+from recbole_slif.testing.trial import Bench, Trial, require, summed
 
 OVERFIT_EPOCHS = 300
 OVERFIT_RECALL = 0.9
@@ -192,6 +197,44 @@ def both_predictions_agree(bench: Bench) -> None:
         single = trial.model.predict(dict(zip(fields, pairs, strict=True))).view_as(table)
     gap = _gap(single, table)
     require(gap <= TOLERANCE, f"predict and full_sort_predict differ by up to {gap:.3g}")
+
+
+def parts_of_a_batch_add_up(bench: Bench) -> None:
+    """A batch shared out to processes gives its own loss and gradient; left out if never shared."""
+    trial = bench.trial()
+    if not shares_batches(type(trial.model)):
+        return
+    trial.model.train()
+    trial.hook("pre_epoch", 0)
+    drawn = random_state.capture()
+    for calculate, whole in trial.batches():
+        wanted = _loss_and_gradient(trial, drawn, calculate, whole, 1)
+        scale = max(1.0, max(float(each.abs().max()) for each in wanted))
+        for size in (2, 3):
+            found = _loss_and_gradient(trial, drawn, calculate, whole, size)
+            off = max(_gap(*pair) for pair in zip(found, wanted, strict=True)) / scale
+            require(
+                off <= TOLERANCE,
+                f"{calculate.__name__} of a batch in {size} parts differs by {off:.3g}, loss or "
+                "gradient: take what is no mean over rows from `batch_parts.whole_batch`, or do "
+                "without `shares_batches`",
+            )
+
+
+def _loss_and_gradient(
+    trial: Trial, drawn: Any, calculate: Callable[[Any], Any], whole: Any, size: int
+) -> list[Tensor]:
+    """Return the loss of a batch in `size` parts and its gradient by each parameter."""
+    parameters = [each for each in trial.model.parameters() if each.requires_grad]
+    total = [torch.zeros(()), *(torch.zeros_like(each) for each in parameters)]
+    for part in [BatchPart(whole, rank, size) for rank in range(size)] if size > 1 else [whole]:
+        random_state.restore(drawn)
+        loss = summed(calculate(part)) * getattr(part, "share", 1.0)
+        steps = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for sum_, step in zip(total, (loss.detach(), *steps), strict=True):
+            if step is not None:
+                sum_ += step
+    return total
 
 
 def _gap(found: Tensor, wanted: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ class CheckFailure(AssertionError):  # noqa: N818 - named for what a reader sees
     """A model does not pass the checklist; the text lists every failed check."""
 
 
-def _summed(parts: Tensor | tuple[Tensor, ...]) -> Tensor:
+def summed(parts: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Return a loss, or the sum of its parts."""
     return torch.stack(list(parts)).sum() if isinstance(parts, tuple) else parts
 
 
@@ -57,8 +58,8 @@ class Trial:
         """Return Adam on the parameters that the trainer's optimizer takes."""
         return torch.optim.Adam(learning_parameters(self.model), lr=rate)
 
-    def losses(self) -> Iterator[Tensor]:
-        """Yield the summed loss of each batch of interactions, then of triples."""
+    def batches(self) -> Iterator[tuple[Callable[[Any], Any], Any]]:
+        """Yield each batch of interactions, then of triples, behind the loss it goes to."""
         loader, model = self.bundle.train_data, self.model
         phases = [(KGDataLoaderState.RS, model.calculate_loss)]
         if hasattr(model, "calculate_kg_loss"):
@@ -67,7 +68,12 @@ class Trial:
             if hasattr(loader, "set_mode"):
                 loader.set_mode(mode)
             for batch in loader:
-                yield _summed(calculate(batch))
+                yield calculate, batch
+
+    def losses(self) -> Iterator[Tensor]:
+        """Yield the summed loss of each batch of interactions, then of triples."""
+        for calculate, batch in self.batches():
+            yield summed(calculate(batch))
 
     def steps(
         self, epoch: int, optimizer: torch.optim.Optimizer
@@ -94,7 +100,7 @@ class Trial:
             if phase.optimizer != "main":
                 chosen = self.model.own_optimizers()[phase.optimizer]
             for batch in phase.batches:
-                yield _summed(phase.loss(batch)), chosen
+                yield summed(phase.loss(batch)), chosen
 
     def epoch(self, number: int, optimizer: torch.optim.Optimizer) -> list[float]:
         """Train epoch `number` with its hooks; returns the losses."""

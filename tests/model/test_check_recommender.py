@@ -159,6 +159,15 @@ class Twofold(BPR):
         return 2.0 * super().predict(interaction)
 
 
+class Boastful(BPR):
+    """Says that its loss adds up over parts, which a square does not."""
+
+    shares_batches = True
+
+    def calculate_loss(self, interaction):
+        return super().calculate_loss(interaction) ** 2
+
+
 class Crashing(GeneralRecommender):
     """Cannot even be built."""
 
@@ -177,6 +186,7 @@ BROKEN = {
     Blind: {"tiny_set_is_overfitted"},
     ZeroFilled: {"gaps_in_the_data_are_survived"},
     Twofold: {"both_predictions_agree"},
+    Boastful: {"parts_of_a_batch_add_up"},
     Crashing: set(CHECKS),
 }
 
@@ -195,7 +205,7 @@ def test_a_broken_model_fails_where_it_is_broken(model):
 
 
 def test_a_model_fails_nowhere_else():
-    with pytest.raises(CheckFailure, match=r"Idle fails 1 of 12 checks:\s.*unused") as caught:
+    with pytest.raises(CheckFailure, match=r"Idle fails 1 of 13 checks:\s.*unused") as caught:
         check_recommender(Idle)
     assert failed(caught) == ["gradients_reach_every_parameter"]
 

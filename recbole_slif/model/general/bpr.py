@@ -39,6 +39,8 @@ class BPR(GraphRecommender, GeneralRecommender):
     and weighs the penalty of each row by itself, where this model takes means over a batch.
     """
 
+    shares_batches = True
+
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the two tables, drawn Xavier-normal."""
         super().__init__(config, dataset)

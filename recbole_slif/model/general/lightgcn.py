@@ -16,7 +16,7 @@ from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.pairwise import ranking_loss, triple_rows
+from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
 
 
 class LightGCN(GraphRecommender, GeneralRecommender):
@@ -50,6 +50,8 @@ class LightGCN(GraphRecommender, GeneralRecommender):
     normal with deviation 0.1.
     """
 
+    shares_batches = True
+
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the two tables and the normalised adjacency of the training split."""
         super().__init__(config, dataset)
@@ -73,6 +75,8 @@ class LightGCN(GraphRecommender, GeneralRecommender):
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its ego rows."""
         rows = triple_rows(self, interaction, *self.forward())
-        ego = triple_rows(self, interaction, self.user_embedding.weight, self.item_embedding.weight)
+        tables = self.user_embedding.weight, self.item_embedding.weight
+        ego = triple_rows(self, interaction, *tables)
+        ego = penalty_rows(self, interaction, ego, tables, self.require_pow)
         penalty = row_penalty(*ego, squared=self.require_pow)
         return ranking_loss(rows) + self.reg_weight * penalty

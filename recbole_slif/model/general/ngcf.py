@@ -21,7 +21,7 @@ from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import BiInteraction
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.pairwise import ranking_loss, triple_rows
+from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
 
 
 class NGCF(GraphRecommender, GeneralRecommender):
@@ -57,6 +57,8 @@ class NGCF(GraphRecommender, GeneralRecommender):
     on the ego rows, the parameters themselves, and squared; RecBole penalises the propagated rows,
     not squared: `reg_rows: propagated` with `require_pow: False`.
     """
+
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create tables, layers and the normalised adjacency of the training split.
@@ -111,11 +113,11 @@ class NGCF(GraphRecommender, GeneralRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty."""
-        rows = triple_rows(self, interaction, *self.forward())
-        penalised = rows
+        tables = self.forward()
+        penalised = rows = triple_rows(self, interaction, *tables)
         if self.reg_rows == "ego":
-            penalised = triple_rows(
-                self, interaction, self.user_embedding.weight, self.item_embedding.weight
-            )
+            tables = self.user_embedding.weight, self.item_embedding.weight
+            penalised = triple_rows(self, interaction, *tables)
+        penalised = penalty_rows(self, interaction, penalised, tables, self.require_pow)
         penalty = row_penalty(*penalised, squared=self.require_pow)
         return ranking_loss(rows) + self.reg_weight * penalty

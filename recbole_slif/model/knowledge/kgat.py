@@ -17,6 +17,7 @@ from recbole.model.init import xavier_normal_initialization
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_slif.batch_parts import own_rows, whole_batch
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import KnowledgeAggregator
@@ -25,7 +26,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.translation import translation_loss
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
-from recbole_slif.model.pairwise import ranking_loss, triple_rows
+from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
 
 
 class KGAT(GraphRecommender, KnowledgeRecommender):
@@ -79,6 +80,7 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
     """
 
     loss_names = ("bpr", "translation")
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the parameters and the CKG of the training split.
@@ -130,7 +132,7 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
     def _initial_attention(self) -> Tensor:
         """Weigh the edges `[n_edges]` of one head and relation alike, 1 over their number."""
         per_pair = self.edges.pair_offsets.diff()
-        return 1.0 / per_pair[self.edges.pair_of_edge].float()
+        return 1.0 / per_pair[self.edges.pair_of_edge]
 
     def _use_attention(self, attention: Tensor) -> None:
         self._attention = attention
@@ -178,13 +180,17 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its propagated rows."""
-        rows = triple_rows(self, interaction, *self.forward())
-        penalty = row_penalty(*rows, squared=self.settings["require_pow"])
+        tables, squared = self.forward(), self.settings["require_pow"]
+        rows = triple_rows(self, interaction, *tables)
+        penalised = penalty_rows(self, interaction, rows, tables, squared)
+        penalty = row_penalty(*penalised, squared=squared)
         return ranking_loss(rows) + self.settings["reg_weight"] * penalty
 
     def calculate_kg_loss(self, interaction: Any) -> Tensor:
         """Return the TransR loss of a batch of triples with the penalty on its projected rows."""
-        nodes, relations = self._kg_batch(interaction)
+        nodes, relations = self._kg_batch(whole_batch(interaction))
+        if self.settings["require_pow"]:  # a root over all rows is no sum of roots over parts
+            nodes, relations = own_rows(interaction, nodes, relations)
         entities = F.embedding(nodes, self._ego_rows())
         loss, used = translation_loss(
             entities,

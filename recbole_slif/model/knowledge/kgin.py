@@ -23,7 +23,7 @@ from recbole_slif.layers.relational_mean import RelationalMean
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
-from recbole_slif.model.pairwise import ranking_loss, triple_rows
+from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
 
 
 class KGIN(GraphRecommender, KnowledgeRecommender):
@@ -72,6 +72,8 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
     - its intents mix in [PAD] and the user-item relation: `intent_relations: all`;
     - its penalty is not squared: `require_pow: False`.
     """
+
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the parameters and the fixed graphs of the training split.
@@ -159,8 +161,10 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with its penalty and the intents' independence."""
-        rows = triple_rows(self, interaction, *self.forward())
-        penalty = row_penalty(*rows, squared=self.settings["require_pow"])
+        tables, squared = self.forward(), self.settings["require_pow"]
+        rows = triple_rows(self, interaction, *tables)
+        penalised = penalty_rows(self, interaction, rows, tables, squared)
+        penalty = row_penalty(*penalised, squared=squared)
         shared = independence(
             self.relation_logits, self.settings["ind"], self.settings["temperature"]
         )

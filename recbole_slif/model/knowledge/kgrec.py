@@ -83,6 +83,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
     """
 
     loss_names = ("bpr", "reconstruction", "contrast")
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create the parameters and the fixed graphs of the training split.

@@ -15,6 +15,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_slif.batch_parts import whole_batch
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.graph.pruning import draw_edges, keep_weights
@@ -76,6 +77,7 @@ class FREEDOM(GraphRecommender, GeneralRecommender):
     """
 
     loss_names = ("bpr", "modality")
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create tables, maps and the fixed graphs of the training split.
@@ -151,11 +153,14 @@ class FREEDOM(GraphRecommender, GeneralRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the ranking loss of a batch and the weighted one of the features alone."""
-        rows = triple_rows(self, interaction, *self.forward())
+        tables, whole = self.forward(), whole_batch(interaction)
+        rows = triple_rows(self, interaction, *tables)
         ranking = ranking_loss(rows)
         if not self.modality_weight:
             return ranking, ranking.new_zeros(())
-        positive, negative = interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
+        if whole is not interaction:  # a mean over some of the rows only
+            rows = triple_rows(self, whole, *tables)
+        positive, negative = whole[self.ITEM_ID], whole[self.NEG_ITEM_ID]
         items, place = torch.unique(torch.cat([positive, negative]), return_inverse=True)
         present = self.projection.present.index_select(0, items)
         total = ranking.new_zeros(())

@@ -13,6 +13,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
+from recbole_slif.batch_parts import whole_batch
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.graph.sparse import SparseOperator
@@ -80,6 +81,7 @@ class TMFUN(GraphRecommender, GeneralRecommender):
     """
 
     loss_names = ("bpr", "contrast", "norm")
+    shares_batches = True
 
     def __init__(self, config: Any, dataset: Any) -> None:
         """Create tables, maps and the fixed graphs of the training split.
@@ -188,6 +190,6 @@ class TMFUN(GraphRecommender, GeneralRecommender):
         ranking = ranking_loss(rows)
         contrast = ranking.new_zeros(())
         if self.cl_weight:
-            contrast = self.contrast(modality_rows, interaction[self.ITEM_ID])
+            contrast = self.contrast(modality_rows, whole_batch(interaction)[self.ITEM_ID])
         ego = triple_rows(self, interaction, self.user_embedding.weight, self.item_embedding.weight)
         return ranking, self.cl_weight * contrast, self.reg_weight * row_penalty(*ego)
