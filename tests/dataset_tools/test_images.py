@@ -236,6 +236,7 @@ def test_amazon_vectors_are_streamed_to_their_rows(tmp_path, monkeypatch, capsys
         (b"\xff" * amazon_vectors.RECORD, "none of its records"),
         (gzip.compress(record("A", 1))[:-9], "cannot be read"),
     ],
+    ids=["empty", "no token", "cut off"],  # the bytes hold the time, which names no test twice
 )
 def test_files_that_are_no_amazon_vectors(tmp_path, content, words, capsys):
     (tmp_path / "v.b").write_bytes(content)
