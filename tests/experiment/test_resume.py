@@ -39,20 +39,6 @@ def inside(tmp_path, monkeypatch):
     settings(tmp_path)  # writes the toy data
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """The runs that are trained, in order."""
-    seen = []
-    run_one = runner_module.run_one
-
-    def counting(run, *rest):
-        seen.append((run.cell, run.seed))
-        return run_one(run, *rest)
-
-    monkeypatch.setattr(runner_module, "run_one", counting)
-    return seen
-
-
 def start(path, out, *options, **changes):
     """Start an experiment in a process of its own."""
     command = [sys.executable, str(ROOT / "run_recbole_slif.py"), f"--experiment={path}"]

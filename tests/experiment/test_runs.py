@@ -8,7 +8,6 @@ import pytest
 
 from recbole_slif import cli, quick_start
 from recbole_slif.errors import SlifError
-from recbole_slif.experiment import runner as runner_module
 from recbole_slif.model.general.bpr import BPR
 from recbole_slif.records import read_record
 from tests.experiment.series import (
@@ -38,20 +37,6 @@ class Breaking(BPR):
         if Path("broken").exists():
             raise SlifError("the sky fell")
         return super().calculate_loss(interaction)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """The runs that are trained, in order."""
-    seen = []
-    run_one = runner_module.run_one
-
-    def counting(run, *rest):
-        seen.append((run.cell, run.seed))
-        return run_one(run, *rest)
-
-    monkeypatch.setattr(runner_module, "run_one", counting)
-    return seen
 
 
 def test_runs_equal_those_made_alone_to_the_bit(tmp_path, capsys):

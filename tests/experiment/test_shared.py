@@ -40,20 +40,6 @@ def storage(request, tmp_path, monkeypatch):
     return place(request.param, tmp_path)
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """The runs that are trained, in order."""
-    seen = []
-    run_one = runner_module.run_one
-
-    def counting(run, *rest):
-        seen.append((run.cell, run.seed))
-        return run_one(run, *rest)
-
-    monkeypatch.setattr(runner_module, "run_one", counting)
-    return seen
-
-
 def study(storage):
     return SharedStudy(read_address(storage), module.study_of(None))
 
