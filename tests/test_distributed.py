@@ -46,7 +46,7 @@ SAME = {
         SLIF, cl_scope="batch", attn_refresh="epoch", kge_loss_weight=0.1, block=256, **LOOP
     ),
     "all": case(SLIF, batch=LONELY, cl_scope="all", reg_scope="all", **LOOP),
-    "LightGCN": plain("LightGCN", batch=LONELY, epochs=4, clip_grad_norm={"max_norm": 0.05}),
+    "LightGCN": plain("LightGCN", batch=LONELY, epochs=4, clip_grad_norm={"max_norm": 0.002}),
     "root": plain("LightGCN", require_pow=False, reg_weight=0.01),
     "KGAT": case(KGAT, epochs=3),
     "KGAT root": case(KGAT, require_pow=False),
