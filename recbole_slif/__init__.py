@@ -7,10 +7,12 @@ Importing the package first makes RecBole 1.2.1 work on current numpy, pandas, s
 import os
 
 from recbole_slif import compat
+from recbole_slif.allocator import keep_freed_memory
 
 # Read when torch starts its threads. By default threads that wait keep a core busy: with one other
 # process on two cores an epoch took 20 times longer; sleeping costs nothing measurable.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_freed_memory()
 compat.apply()
 
 __version__ = "0.1.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from recbole_slif.config import SlifConfig
 from tests.toy import write_toy
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # the processes that tests start round as this one does
 
 
 @pytest.fixture

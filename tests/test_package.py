@@ -2,10 +2,13 @@
 
 import importlib
 import os
+import subprocess
+import sys
 
 import pytest
 
 import recbole_slif
+from recbole_slif import allocator
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
@@ -15,3 +18,50 @@ def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, befor
         monkeypatch.setenv("OMP_WAIT_POLICY", before)
     importlib.reload(recbole_slif)
     assert os.environ["OMP_WAIT_POLICY"] == after
+
+
+FAULTS = """
+import mmap, resource, sys
+if sys.argv[1] == "ours":
+    from recbole_slif.allocator import keep_freed_memory
+    print(keep_freed_memory())
+def touch():
+    return max(map(len, [b"x" * 40_000_000 for _ in range(3)]))
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    touch()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * mmap.PAGESIZE)
+"""
+
+
+def fresh(side: str) -> list[str]:
+    own = allocator.USERS_OWN
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    command = [sys.executable, "-c", FAULTS, side]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(not allocator._is_glibc(), reason="glibc's allocator alone is set up")
+def test_freed_tables_are_not_fetched_from_the_system_again():
+    """Three tables of 40 MB, made five times over: bytes of pages that had to be made anew."""
+    kept, anew = fresh("ours")
+    assert kept == "True"
+    assert int(anew) < 10_000_000
+    assert int(fresh("theirs")[0]) > 300_000_000
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES"])
+def test_an_allocator_set_up_by_the_user_is_left_alone(monkeypatch, name):
+    for other in tuple(os.environ):
+        if other.startswith(allocator.USERS_OWN):
+            monkeypatch.delenv(other)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: pytest.fail("set up all the same"))
+    monkeypatch.setenv(name, "1")
+    assert not allocator.keep_freed_memory()
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(allocator.os, "confstr", lambda _: None, raising=False)
+    assert not allocator.keep_freed_memory()
