@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 import multiprocessing
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -76,6 +77,23 @@ def _place() -> str:
     with contextlib.suppress(OSError):
         marks.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
+
+
+_Held = TypeVar("_Held", bound="Releasing")
+
+
+class Releasing(abc.ABC):
+    """What a process holds for a while: released at the end of a `with` block, however it ends."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Give it free."""
+
+    def __enter__(self: _Held) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class Pulse:

@@ -100,7 +100,8 @@ def outcome(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
             {key: value for key, value in entry.items() if key != "seconds"}
             for entry in trainer.history
         ]
-        found["users"] = trainer.blocked.latest_per_user(bundle.test_data)
+        users = trainer.blocked.latest_per_user(bundle.test_data)
+        found["users"] = {key: torch.from_numpy(values) for key, values in users.items()}
 
     hooks = Hooks(on_epoch=keep, on_test=finish)
     model = Troubled if case["model"] == "Troubled" else case["model"]

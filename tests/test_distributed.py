@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
@@ -72,7 +71,7 @@ def shared(tmp_path_factory):
     settings(folder)  # writes the data before two processes would
     (folder / "cases.json").write_text(json.dumps(cases))
     start(folder, 2)
-    return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
+    return folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 def alone(folder, name, **changes):
@@ -111,7 +110,7 @@ def test_two_processes_learn_what_one_learns_with_the_joint_batch(shared, name, 
         assert gap(two["weights"], one["weights"]) <= limit
         assert two["best_epoch"] == one["best_epoch"]
         assert two["test"] == one["test"] and two["valid"] == one["valid"]
-        assert all(np.array_equal(two["users"][key], one["users"][key]) for key in one["users"])
+        assert all(torch.equal(two["users"][key], one["users"][key]) for key in one["users"])
 
 
 def test_the_data_part_unevenly_and_leave_a_process_without_rows(shared):

@@ -8,14 +8,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from recbole_slif.experiment.folder import Folder
-from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, ended
+from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, Releasing, ended
 
 
-class Claim:
+class Claim(Releasing):
     """A run that this process is at; keeps the claim fresh until released.
 
     Attributes:
@@ -48,18 +47,6 @@ class Claim:
         for path in _generations(self.path.parent, self.path.stem):
             if _number(path) <= _number(self.path):
                 path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Claim:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the run free."""
-        self.release()
 
 
 class Claims:

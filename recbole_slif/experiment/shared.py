@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from recbole_slif.checkpoint import write_atomic
@@ -24,6 +23,7 @@ from recbole_slif.errors import DataError
 from recbole_slif.experiment.claims import Claim, Claims
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan
+from recbole_slif.processes import Releasing
 from recbole_slif.records import plain
 from recbole_slif.sharing.address import Address
 from recbole_slif.sharing.study import FAILED, FINISHED, RUNNING, Attempt, Held, Piece, SharedStudy
@@ -75,7 +75,7 @@ def value_of(line: Mapping[str, Any]) -> float | None:
     return float(score) if score is not None and math.isfinite(score) else 0.0
 
 
-class SharedClaim:
+class SharedClaim(Releasing):
     """A run that this process is at, known to all who share the storage."""
 
     def __init__(self, board: SharedClaims, held: Held) -> None:
@@ -93,15 +93,7 @@ class SharedClaim:
         self._board.take_in(folder, [self._board.study.attempt(self._held.trial_id)])
         return True
 
-    def __enter__(self) -> SharedClaim:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def release(self) -> None:
         """Give the run free."""
         self._held.release()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import SplitData, read_data
+from recbole_slif.records import commit, versions
 
 
 def count(data: SplitData) -> dict[str, Any]:
@@ -24,6 +25,8 @@ def count(data: SplitData) -> dict[str, Any]:
         "linked_items": found["linked_items"],
         "features": {name: part["items"] for name, part in found["features"].items()},
         "fingerprint": found["fingerprint"],
+        "versions": versions(),
+        "commit": commit(),
     }
 
 

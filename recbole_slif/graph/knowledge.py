@@ -98,7 +98,6 @@ class KnowledgeEdges:
         pair_of_edge: `[n_edges]` pair of each edge.
         pair_offsets: `[n_pairs + 1]` first edge of each pair among the edges in pair order.
         pair_order: `[n_edges]` the edges in pair order.
-        pair_rank: `[n_edges]` place of each edge in pair order, the inverse of `pair_order`.
         pair_tails: `[n_edges]` tails in pair order.
         tail_offsets: `[n_entities + 1]` first edge of each tail among the edges in tail order.
         tail_order: `[n_edges]` the edges in tail order.
@@ -120,7 +119,6 @@ class KnowledgeEdges:
     pair_of_edge: Tensor
     pair_offsets: Tensor
     pair_order: Tensor
-    pair_rank: Tensor
     pair_tails: Tensor
     tail_offsets: Tensor
     tail_order: Tensor
@@ -200,8 +198,6 @@ class KnowledgeEdges:
         pair_heads = head_in_pairs[firsts]
         pair_of_edge = np.empty(count, dtype=np.int32)
         pair_of_edge[pair_order] = np.cumsum(starts, dtype=np.int32) - 1
-        pair_rank = np.empty(count, dtype=np.int32)
-        pair_rank[pair_order] = np.arange(count, dtype=np.int32)
 
         tail_order, tail_offsets = group_by_key(tail, n_entities)
         head_pairs, head_pair_offsets = group_by_key(pair_heads, n_entities)
@@ -215,7 +211,6 @@ class KnowledgeEdges:
             "pair_of_edge": pair_of_edge,
             "pair_offsets": np.append(firsts, count),
             "pair_order": pair_order,
-            "pair_rank": pair_rank,
             "pair_tails": tail[pair_order],
             "tail_offsets": tail_offsets,
             "tail_order": tail_order,

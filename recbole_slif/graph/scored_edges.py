@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -110,48 +110,73 @@ class ScoredEdges:
     @classmethod
     def build(cls, edges: KnowledgeEdges) -> ScoredEdges:
         """Lay the edges out; linear in their number."""
-        device = edges.device
-        tail_nodes, tail_counts, tail_of_edge = _tail_pairs(edges)
-        head_counts = np.array(edges.pairs_per_relation)
-        by_head_pair = edges.pair_order.cpu().numpy()
-        relations = np.repeat(np.arange(edges.n_relations), head_counts)
-        edge_relations = relations[edges.pair_of_edge.cpu().numpy()[by_head_pair]]
-        with_keys = tail_counts < head_counts
-        groups, places = [], []
-        for keyed in (False, True):
-            chosen = (with_keys == keyed) & (head_counts > 0)
-            kept = np.flatnonzero(chosen[edge_relations])
-            in_group = by_head_pair[kept]
-            at_head = chosen[relations]
-            rows = _renumbered(at_head, edges.pair_of_edge.cpu().numpy()[in_group])
-            heads = edges.pair_heads.cpu().numpy()[at_head]
-            pairs = RelationNodes.build(heads, head_counts[chosen], edges.n_entities, device)
-            keys, columns, width = None, edges.tails.cpu().numpy()[in_group], edges.n_entities
-            if keyed:
-                at_tail = chosen[np.repeat(np.arange(edges.n_relations), tail_counts)]
-                columns = _renumbered(at_tail, tail_of_edge[in_group])
-                nodes, counts = tail_nodes[at_tail], tail_counts[chosen]
-                keys = RelationNodes.build(nodes, counts, edges.n_entities, device)
-                width = keys.n_pairs
-            pattern = Incidence.build(rows, columns, (pairs.n_pairs, width), device)
-            per_relation = np.bincount(edge_relations[kept], minlength=edges.n_relations)[chosen]
-            names = tuple(np.flatnonzero(chosen).tolist())
-            groups.append(EdgeGroup(names, pairs, keys, pattern, tuple(per_relation.tolist())))
-            places.append(in_group)
-        order = np.concatenate(places)
+        heads, tails = _head_pairs(edges), _tail_pairs(edges)
+        with_keys = tails.counts < heads.counts
+        used = heads.counts > 0
+        folded, first = _group(edges, used & ~with_keys, heads, None)
+        keyed, second = _group(edges, used & with_keys, heads, tails)
+        order = np.concatenate([first, second])
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order), dtype=order.dtype)
-        first, second = groups
-        index = (torch.from_numpy(part).to(device) for part in (rank, order))
-        return cls(first, second, *index)
+        index = (torch.from_numpy(part).to(edges.device) for part in (rank, order))
+        return cls(folded, keyed, *index)
 
 
-def _tail_pairs(edges: KnowledgeEdges) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number the distinct (relation, tail) by relation, then tail.
+class _Pairs(NamedTuple):
+    """Pairs (relation, node) of all relations: nodes, how many a relation has, each edge's pair."""
+
+    nodes: np.ndarray
+    counts: np.ndarray
+    of_edge: np.ndarray
+
+    @property
+    def relations(self) -> np.ndarray:
+        """Relation of each pair."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+
+def _group(
+    edges: KnowledgeEdges, chosen: np.ndarray, heads: _Pairs, tails: _Pairs | None
+) -> tuple[EdgeGroup, np.ndarray]:
+    """Lay out the edges of the `chosen [n_relations]`, with keys where pairs of tails are given.
 
     Returns:
-        The tail of each pair, the pairs of each relation `[n_relations]`, the pair of each edge.
+        The group, and its edges by relation, then head.
     """
+    by_pair = edges.pair_order.cpu().numpy()
+    relations = heads.relations[heads.of_edge[by_pair]]
+    kept = np.flatnonzero(chosen[relations])
+    placed = by_pair[kept]
+    head_nodes, rows = _nodes(edges, heads, chosen, placed)
+    keys, columns, width = None, edges.tails.cpu().numpy()[placed], edges.n_entities
+    if tails is not None:
+        keys, columns = _nodes(edges, tails, chosen, placed)
+        width = keys.n_pairs
+    pattern = Incidence.build(rows, columns, (head_nodes.n_pairs, width), edges.device)
+    per_relation = np.bincount(relations[kept], minlength=edges.n_relations)[chosen]
+    names = tuple(np.flatnonzero(chosen).tolist())
+    return EdgeGroup(names, head_nodes, keys, pattern, tuple(per_relation.tolist())), placed
+
+
+def _nodes(
+    edges: KnowledgeEdges, pairs: _Pairs, chosen: np.ndarray, placed: np.ndarray
+) -> tuple[RelationNodes, np.ndarray]:
+    """Number the pairs of the chosen relations anew; those of the `placed` edges come with them."""
+    kept = chosen[pairs.relations]
+    numbers = np.cumsum(kept, dtype=np.int32) - 1
+    nodes, counts = pairs.nodes[kept], pairs.counts[chosen]
+    found = RelationNodes.build(nodes, counts, edges.n_entities, edges.device)
+    return found, numbers[pairs.of_edge[placed]]
+
+
+def _head_pairs(edges: KnowledgeEdges) -> _Pairs:
+    """Return the distinct (relation, head), which the edges have numbered already."""
+    counts = np.array(edges.pairs_per_relation)
+    return _Pairs(edges.pair_heads.cpu().numpy(), counts, edges.pair_of_edge.cpu().numpy())
+
+
+def _tail_pairs(edges: KnowledgeEdges) -> _Pairs:
+    """Number the distinct (relation, tail) by relation, then tail."""
     by_tail = edges.tail_order.cpu().numpy()
     relation = edges.relations.cpu().numpy()[by_tail]
     by_relation, _ = group_by_key(relation, edges.n_relations)
@@ -162,9 +187,4 @@ def _tail_pairs(edges: KnowledgeEdges) -> tuple[np.ndarray, np.ndarray, np.ndarr
     pair_of_edge = np.empty(len(order), dtype=np.int32)
     pair_of_edge[order] = np.cumsum(starts, dtype=np.int32) - 1
     counts = np.bincount(relation[starts], minlength=edges.n_relations)
-    return tail[starts], counts, pair_of_edge
-
-
-def _renumbered(kept: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Number the kept ones of all ids anew from 0; `ids` holds kept ones alone."""
-    return (np.cumsum(kept, dtype=np.int32) - 1)[ids]
+    return _Pairs(tail[starts], counts, pair_of_edge)

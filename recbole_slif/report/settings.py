@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -60,16 +61,19 @@ def own_settings(experiment: Experiment) -> Table:
 
 
 def versions(experiment: Experiment) -> list[str]:
-    """Return each set of versions, commit and device, with the number of its runs."""
-    counted: dict[str, int] = {}
-    for run in experiment.runs:
-        device = run.line.get("device") or {}
-        named = ", ".join(f"{key} {value}" for key, value in device.items())
-        libraries = (run.line.get("versions") or {}).items()
-        shown = ", ".join(f"{name} {version}" for name, version in libraries)
-        text = f"{shown}; commit {run.line.get('commit') or 'unknown'}; {named}"
-        counted[text] = counted.get(text, 0) + 1
-    return [f"{count} runs: {text}" for text, count in counted.items()]
+    """Return each set of versions, commit and device, with the number of its runs or counts."""
+    runs = Counter(_made_with(run.line) for run in experiment.runs)
+    counted = Counter(_made_with(one) for one in experiment.counts)
+    found = [f"{count} runs: {text}" for text, count in runs.items()]
+    return found + [f"{count} data sets counted: {text}" for text, count in counted.items()]
+
+
+def _made_with(line: Mapping[str, Any]) -> str:
+    libraries = (line.get("versions") or {}).items()
+    parts = [", ".join(f"{name} {version}" for name, version in libraries) or "versions unknown"]
+    parts.append(f"commit {line.get('commit') or 'unknown'}")
+    device = ", ".join(f"{key} {value}" for key, value in (line.get("device") or {}).items())
+    return "; ".join([*parts, device] if device else parts)
 
 
 def own_versions() -> str:

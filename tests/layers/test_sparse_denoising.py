@@ -125,6 +125,23 @@ def test_the_chain_is_the_dense_one(normalise):
     assert found.tolist() == (expected[:, 1:].argmax(1) + 1).tolist()
 
 
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_tiles_of_columns_find_the_whole_rows_best(monkeypatch, size):
+    monkeypatch.setattr(sparse_denoising, "_TILE_COLUMNS", size)
+    weight, mixed, bias = torch.randn(20, 4), torch.randn(30, 4), torch.randn(20)
+    weight[0] = weight[7] = 30.0  # two equal columns, the first is [PAD]
+    bias[11] = bias[13] = 1e3
+    weight[13] = weight[11]
+    scores = mixed @ weight.t() + 0.5 * bias
+    scores[:, 0] = -torch.inf
+    found = sparse_denoising._largest_columns(mixed, weight, bias, 0.5)
+    assert found.tolist() == scores.argmax(1).tolist()
+    assert set(found.tolist()) == {11}
+    plain = sparse_denoising._largest_columns(mixed, weight, torch.zeros(20), 0.5)
+    assert plain.tolist() == ((mixed @ weight.t())[:, 1:].argmax(1) + 1).tolist()
+    assert len(set(plain.tolist())) > 5
+
+
 def test_padding_is_never_the_best_column():
     work = make()
     with torch.no_grad():

@@ -154,7 +154,8 @@ def test_an_experiment_that_only_counts(tmp_path):
               "entities": 50000, "entities_without_items": 29714, "relations": 39,
               "triples": 686516, "linked_items": 24000}  # fmt: skip
     book = {"dataset": "amazon-book", "protocol": "benchmark", **counts, "features": {"text": 9},
-            "split": [3, 2, 1], "fingerprint": "0123456789abcdef"}  # fmt: skip
+            "split": [3, 2, 1], "fingerprint": "0123456789abcdef",
+            "versions": {"torch": "2.13.0"}, "commit": "abc"}  # fmt: skip
     toy = {"dataset": "toy", "protocol": "ratio_811", **counts, "features": {}}
     (folder / "statistics.json").write_text(json.dumps([book, toy]))
     assert cli.main(["report", str(folder)]) == 0
@@ -168,6 +169,8 @@ def test_an_experiment_that_only_counts(tmp_path):
     shown = Page((out / "index.html").read_text("utf-8")).text
     assert "amazon-book: split 0123456789abcdef, train/validation/test 3/2/1" in shown
     assert "this report: python" in shown
+    assert "1 data sets counted: torch 2.13.0; commit abc" in shown
+    assert "1 data sets counted: versions unknown; commit unknown" in shown
     assert "few epochs" not in shown, "nothing was trained"
     assert cli.main(["report", str(folder), "--no-paper"]) == 0
     assert "(paper)" not in (out / "table.md").read_text()
