@@ -312,7 +312,7 @@ def _count(
     folder.make()
     folder.write_json("plan.json", plan.content())
     path = folder.write_json("statistics.json", found)
-    hidden = ("fingerprint", "split", "features")
+    hidden = ("fingerprint", "split", "features", "versions", "commit")
     rows = [[key, *(entry[key] for entry in found)] for key in found[0] if key not in hidden]
     modalities = sorted({name for entry in found for name in entry["features"]})
     rows += [
