@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import pickle
-import tempfile
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,16 +107,16 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def _atomic(path: Path) -> Any:
     """Open a temporary file beside `path` for writing; it takes the name once it is safe."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # not `tempfile`, whose files only their owner can read: records and checkpoints are shared
+    name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with name.open("xb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(name, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
 
 

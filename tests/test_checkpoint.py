@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import numpy as np
@@ -28,6 +29,17 @@ def same(left, right):
     if isinstance(left, list | tuple):
         return type(left) is type(right) and all(map(same, left, right))
     return type(left) is type(right) and (left == right or left != left)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_others_may_read_what_the_user_lets_them(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        checkpoint.write_atomic(tmp_path / "record.json", b"{}")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 TREE = {
