@@ -33,10 +33,17 @@ _OPEN_INTERVALS = (None, "[0,inf)", "[0, inf)")
 
 def canonical_order(tokens: np.ndarray) -> np.ndarray:
     """Return positions that sort tokens by length, then alphabet: integers come out ascending."""
-    return np.array(
-        sorted(range(len(tokens)), key=lambda index: (len(tokens[index]), tokens[index])),
-        dtype=np.int64,
-    )
+    texts = tokens.tolist()
+    order = np.array(sorted(range(len(texts)), key=texts.__getitem__), dtype=np.int64)
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return order[np.argsort(lengths[order], kind="stable")]
+
+
+def _any_repeated(frame: pd.DataFrame, pair: Sequence[str]) -> bool:
+    """Tell whether two lines hold the same pair; faster than pandas' `duplicated`."""
+    first, second = (pd.factorize(frame[name].to_numpy(dtype=object))[0] for name in pair)
+    keys = np.sort(first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second)
+    return bool((keys[1:] == keys[:-1]).any())
 
 
 class MultimodalKGDataset(CheckedReading):
@@ -103,7 +110,7 @@ class MultimodalKGDataset(CheckedReading):
         """Keep one of the interactions of a user with an item; train wins over valid and test."""
         pair = [self.uid_field, self.iid_field]
         frame = self.inter_feat
-        if not frame.duplicated(pair).any():
+        if not _any_repeated(frame, pair):
             return
         phase = pd.Series(self._phase, index=frame.index)
         within = frame.assign(_phase=phase).duplicated([*pair, "_phase"])
@@ -189,7 +196,12 @@ class MultimodalKGDataset(CheckedReading):
 
     def _remap_ID_all(self) -> None:  # noqa: N802 - RecBole's name
         super()._remap_ID_all()
-        order = np.lexsort((self.inter_feat[self.iid_field], self.inter_feat[self.uid_field]))
+        users, items = (
+            self.inter_feat[name].to_numpy(dtype=np.int64)
+            for name in (self.uid_field, self.iid_field)
+        )
+        # Pairs occur once each, so any sort by one joint key gives the canonical order.
+        order = np.argsort(users * len(self.field2id_token[self.iid_field]) + items)
         self.inter_feat = self.inter_feat.iloc[order].reset_index(drop=True)
         self._phase = self._phase[order]
         self._load_features()

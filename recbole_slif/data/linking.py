@@ -32,10 +32,14 @@ class JoinedGraph:
 def distinct_triples(heads: np.ndarray, relations: np.ndarray, tails: np.ndarray) -> np.ndarray:
     """Return ascending positions of the first of each distinct triple."""
     order = np.lexsort((tails, relations, heads))
-    columns = np.stack([heads[order], relations[order], tails[order]])
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (columns[:, 1:] != columns[:, :-1]).any(axis=0)
-    return np.sort(order[first])
+    return np.sort(order[_first_of_each(heads[order], relations[order], tails[order])])
+
+
+def _first_of_each(*columns: np.ndarray) -> np.ndarray:
+    """Return `[n]` bool, whether each row of sorted columns differs from the one before."""
+    first = np.ones(len(columns[0]), dtype=bool)
+    first[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return first
 
 
 def clean_triples(frame: pd.DataFrame, notes: Counter[str]) -> pd.DataFrame:
@@ -145,7 +149,7 @@ def _tidy(
 ) -> Triples:
     order = np.lexsort((tails, relations, heads))
     heads, relations, tails = heads[order], relations[order], tails[order]
-    keep = distinct_triples(heads, relations, tails)
+    keep = np.flatnonzero(_first_of_each(heads, relations, tails))
     loops = heads[keep] == tails[keep]
     notes["triples that linking made equal, dropped"] += len(heads) - len(keep)
     notes["triples that linking made self-loops, dropped"] += int(loops.sum())

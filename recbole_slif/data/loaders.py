@@ -311,6 +311,8 @@ def prepare_data(config: Any) -> DataBundle:
 
 
 def _refuse_sated_users(dataset: MultimodalKGDataset, pairs: SplitPairs) -> None:
+    if (pairs.n_lines() < dataset.item_num - 1).all():
+        return
     sated = np.flatnonzero(pairs.used("test").counts >= dataset.item_num - 1)
     if len(sated):
         token = dataset.field2id_token[dataset.uid_field][sated[0]]

@@ -8,6 +8,18 @@ from functools import cached_property
 import numpy as np
 
 
+def _sorted_distinct(keys: np.ndarray) -> np.ndarray:
+    """Return the distinct `keys`, ascending.
+
+    numpy's `unique` goes through a hash table, 5 to 10 times the time of its sort.
+    """
+    if (keys[1:] > keys[:-1]).all():
+        return keys
+    keys = np.sort(keys)
+    first = np.append(True, keys[1:] != keys[:-1])
+    return keys[first]
+
+
 class PairTable:
     """Distinct (row, value) pairs, sorted, with exact draws from what a row does not have.
 
@@ -23,7 +35,7 @@ class PairTable:
 
     def __init__(self, rows: np.ndarray, values: np.ndarray, n_rows: int, n_values: int) -> None:
         self.n_rows, self.n_values = n_rows, n_values
-        self.keys = np.unique(rows.astype(np.int64) * n_values + values)
+        self.keys = _sorted_distinct(rows.astype(np.int64) * n_values + values)
         self.rows, self.values = np.divmod(self.keys, n_values)
         self.counts = np.bincount(self.rows, minlength=n_rows)
         self.indptr = np.concatenate([[0], np.cumsum(self.counts)])
@@ -109,6 +121,14 @@ class SplitPairs:
             )
             self._tables[phases] = PairTable(users, items, *self._shape)
         return self._tables[phases]
+
+    def n_lines(self) -> np.ndarray:
+        """Return `[n_users]` interactions of each user in all phases, repeated ones counted."""
+        n_users = self._shape[0]
+        return sum(
+            (np.bincount(users, minlength=n_users) for users, _ in self._parts.values()),
+            np.zeros(n_users, dtype=np.int64),
+        )
 
     def used(self, phase: str) -> PairTable:
         """Return the pairs up to and including a phase: what is no negative there."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from recbole_slif.data.locate import interaction_files, missing_file
 from recbole_slif.errors import ConfigError
+from recbole_slif.graph.grouping import group_by_key
 
 RATIOS = (0.8, 0.1, 0.1)
 PROTOCOLS = ("auto", "ratio_811", "benchmark", "eval_args")
@@ -108,8 +109,14 @@ def _listed_files(folder: Path, name: str, listed: Sequence[str]) -> list[tuple[
 
 def _rank_within(groups: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each element's rank by `keys` within its group, and its group's size; both `[n]`."""
-    order = np.lexsort((keys, groups))
-    _, start, counts = np.unique(groups[order], return_index=True, return_counts=True)
+    order = np.argsort(keys)
+    if (np.diff(keys[order]) == 0).any():
+        order = np.argsort(keys, kind="stable")
+    width = int(groups.max(initial=-1)) + 1
+    within, offsets = group_by_key(groups[order].astype(np.int32), width)
+    order = order[within]
+    counts = np.diff(offsets)
+    start, counts = offsets[:-1][counts > 0], counts[counts > 0]
     rank = np.empty(len(groups), dtype=np.int64)
     rank[order] = np.arange(len(groups)) - np.repeat(start, counts)
     size = np.empty(len(groups), dtype=np.int64)

@@ -74,13 +74,15 @@ def read_table(
         if (keep is None or name in keep or name in required) and name not in drop
     ]
     frame = _parse(data, separator, encoding, list(types), wanted)
+    tidy = _has_no_blanks(data, separator)
     for name in wanted:
         if types[name] == "float":
             frame[name] = _as_float(path, data, frame[name], name)
-        elif types[name] == "token":
+        elif types[name] == "token" and not tidy:
             frame[name] = _strip(frame[name], name, notes)
-    for name in required:
-        _check_filled(path, data, frame[name], name)
+    if not (tidy and _has_no_empty_cells(data, separator)):
+        for name in required:
+            _check_filled(path, data, frame[name], name)
     return Table(frame, {name: types[name] for name in wanted}, notes)
 
 
@@ -181,6 +183,19 @@ def _parse(
         low_memory=False,
     )
     return frame[wanted]
+
+
+def _has_no_blanks(data: bytes, separator: str) -> bool:
+    """Tell at a glance that no cell holds a character that `str.strip` takes away."""
+    blanks = set(b" \t\v\f\r\x1c\x1d\x1e\x1f") - {ord(separator)}
+    return data.isascii() and not any(bytes([blank]) in data for blank in blanks)
+
+
+def _has_no_empty_cells(data: bytes, separator: str) -> bool:
+    """Tell at a glance that no separator has nothing before or after it."""
+    cell = separator.encode("ascii")
+    pairs = (cell + cell, cell + b"\n", b"\n" + cell)
+    return not (any(pair in data for pair in pairs) or data.endswith(cell))
 
 
 def _line_of_row(data: bytes, row: int) -> int:
