@@ -7,11 +7,8 @@ whose tensors are replaced by their names, see `pack` and `unpack`. The configur
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pickle
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from recbole_slif.atomic_files import open_atomic
 from recbole_slif.errors import CheckpointError
 
 FORMAT = "recbole_slif"
@@ -103,29 +101,6 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {unpack(key, tensors): unpack(entry, tensors) for key, entry in value["$items"]}
 
 
-@contextlib.contextmanager
-def _atomic(path: Path) -> Any:
-    """Open a temporary file beside `path` for writing; it takes the name once it is safe."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # not `tempfile`, whose files only their owner can read: records and checkpoints are shared
-    name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
-    try:
-        with name.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        name.unlink(missing_ok=True)
-        raise
-
-
-def write_atomic(path: Path | str, content: bytes) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never a part."""
-    with _atomic(Path(path)) as stream:
-        stream.write(content)
-
-
 def save(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
@@ -137,7 +112,7 @@ def save(path: Path | str, checkpoint: Checkpoint) -> None:
     header = {**checkpoint.header, "format": FORMAT, "schema": SCHEMA, "state": tree}
     payload = {"header": json.dumps(header), "tensors": tensors}
     try:
-        with _atomic(Path(path)) as stream:
+        with open_atomic(Path(path)) as stream:
             torch.save(payload, stream)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint '{path}' could not be written: {error}") from error

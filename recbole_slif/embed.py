@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.config_yaml import read_literal, read_options
 from recbole_slif.console import guarded, usable
 from recbole_slif.errors import ConfigError, DataError

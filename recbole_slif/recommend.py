@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.config_yaml import read_literal, read_options
 from recbole_slif.console import Parser, guarded
 from recbole_slif.errors import ConfigError

@@ -20,7 +20,7 @@ import torch
 
 import recbole_slif
 from recbole_slif import process_group
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import ConfigError, DataError
 
 SCHEMA = 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,10 @@ from tests.toy import write_toy
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # the processes that tests start round as this one does
+
+# Data sets read by the tests, and by the commands they start, are cached in a folder of theirs.
+os.environ["RECBOLE_SLIF_CACHE"] = tempfile.mkdtemp(prefix="recbole_slif_cache_")
+atexit.register(shutil.rmtree, os.environ["RECBOLE_SLIF_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture

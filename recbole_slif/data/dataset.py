@@ -25,25 +25,11 @@ from recbole_slif.data.protocol import (
     ratio_split,
 )
 from recbole_slif.data.reading import CheckedReading
+from recbole_slif.data.tokens import any_repeated, canonical_order
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.graph.knowledge import KnowledgeGraph
 
 _OPEN_INTERVALS = (None, "[0,inf)", "[0, inf)")
-
-
-def canonical_order(tokens: np.ndarray) -> np.ndarray:
-    """Return positions that sort tokens by length, then alphabet: integers come out ascending."""
-    texts = tokens.tolist()
-    order = np.array(sorted(range(len(texts)), key=texts.__getitem__), dtype=np.int64)
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return order[np.argsort(lengths[order], kind="stable")]
-
-
-def _any_repeated(frame: pd.DataFrame, pair: Sequence[str]) -> bool:
-    """Tell whether two lines hold the same pair; faster than pandas' `duplicated`."""
-    first, second = (pd.factorize(frame[name].to_numpy(dtype=object))[0] for name in pair)
-    keys = np.sort(first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second)
-    return bool((keys[1:] == keys[:-1]).any())
 
 
 class MultimodalKGDataset(CheckedReading):
@@ -60,11 +46,13 @@ class MultimodalKGDataset(CheckedReading):
 
     Attributes:
         notes: What was dropped or repaired on loading, with counts.
+        notes_of_tables: Those of `notes` that are not about features.
         protocol: `ratio_811`, `benchmark` or `eval_args`, see `data/protocol.py`.
         features: Modality to `ModalityFeatures`, rows in item id order.
     """
 
     features: dict[str, ModalityFeatures]
+    notes_of_tables: Counter[str]
 
     def _get_preset(self) -> None:
         super()._get_preset()
@@ -110,7 +98,7 @@ class MultimodalKGDataset(CheckedReading):
         """Keep one of the interactions of a user with an item; train wins over valid and test."""
         pair = [self.uid_field, self.iid_field]
         frame = self.inter_feat
-        if not _any_repeated(frame, pair):
+        if not any_repeated(frame, pair):
             return
         phase = pd.Series(self._phase, index=frame.index)
         within = frame.assign(_phase=phase).duplicated([*pair, "_phase"])
@@ -275,6 +263,7 @@ class MultimodalKGDataset(CheckedReading):
         chosen = choose_modalities(found, wanted, name, Path(folder))
         missing = option(self.config, "missing", "mask")
         tokens = self.field2id_token[self.iid_field].astype(object)
+        self.notes_of_tables = Counter(self.notes)
         self.features = {}
         for modality, path in chosen.items():
             notes: Counter[str] = Counter()

@@ -22,6 +22,7 @@ from recbole.data.utils import get_dataloader
 from recbole.utils import KGDataLoaderState, ModelType
 
 from recbole_slif import process_group
+from recbole_slif.data.cache import cached
 from recbole_slif.data.dataset import MultimodalKGDataset
 from recbole_slif.data.pairs import SplitPairs
 from recbole_slif.data.protocol import option
@@ -266,8 +267,12 @@ def read_data(config: Any) -> SplitData:
             f"model '{config['model']}' is of type {config['MODEL_TYPE'].name}, which needs "
             "RecBole's own data sets; run it with RecBole"
         )
-    dataset = MultimodalKGDataset(config)
-    parts = tuple(dataset.build())
+
+    def read() -> tuple[MultimodalKGDataset, tuple[MultimodalKGDataset, ...]]:
+        fresh = MultimodalKGDataset(config)
+        return fresh, tuple(fresh.build())
+
+    dataset, parts = cached(config, read)
     pairs = split_pairs(dataset, [part.inter_feat for part in parts])
     _refuse_sated_users(dataset, pairs)
     statistics = dataset.statistics()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.records import plain
 

@@ -27,6 +27,8 @@ _NOT_DECISIVE = frozenset(
         "checkpoint_dir",
         "config_files",
         "data_path",
+        "data_cache",
+        "data_cache_dir",
         "dataloaders_save_path",
         "dataset_save_path",
         "device",

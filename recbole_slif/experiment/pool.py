@@ -6,35 +6,22 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import recbole
 from recbole.utils import init_seed
 
-from recbole_slif.config import properties_dir
-from recbole_slif.config_yaml import read_settings
+from recbole_slif.data.cache_key import reading_keys
 from recbole_slif.data.loaders import DataBundle, SplitData, make_loaders, read_data
 from recbole_slif.experiment.noise import Noise, add_noise
 from recbole_slif.records import plain
-
-_FURTHER = frozenset({"dataset", "data_path", "encoding", "eval_args", "reproducibility"})
-
-
-@cache
-def reading_keys() -> frozenset[str]:
-    """Return the keys that decide what is read and how it is split."""
-    theirs = Path(recbole.__file__).parent / "properties" / "dataset" / "sample.yaml"
-    ours = properties_dir() / "data.yaml"
-    return _FURTHER.union(read_settings(theirs), read_settings(ours))
 
 
 def reading(config: Any) -> str:
     """Return the settings of a configuration that decide what is read, as one text."""
     settings = {key: plain(config[key]) for key in reading_keys() if key in config}
-    settings["data_path"] = str(config["data_path"])
+    for key in ("data_path", "feature_path"):
+        settings[key] = str(config[key])  # whole: `plain` shortens paths
     if settings["split_seed"] is None:
         settings["split_seed"] = config["seed"]
     return json.dumps(settings, sort_keys=True)

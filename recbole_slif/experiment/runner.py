@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import DataError
 from recbole_slif.experiment.board import Board, RunClaim
 from recbole_slif.experiment.folder import Folder

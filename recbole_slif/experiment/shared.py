@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import DataError
 from recbole_slif.experiment.claims import Claim, Claims
 from recbole_slif.experiment.folder import Folder

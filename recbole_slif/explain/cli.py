@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.config_yaml import read_literal, read_options
 from recbole_slif.console import Parser, guarded
 from recbole_slif.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.console import one_line
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError

@@ -173,7 +173,7 @@ def test_every_key_that_reading_asks_for_is_known():
     asked = set().union(*map(keys_read, sources))
     assert {"protocol", "load_col", "val_interval", "missing"} <= asked
     # `seed` is the split's where split_seed is null, and then is taken as split_seed
-    elsewhere = {"seed", "checkpoint_dir", "local_rank", "device"}
+    elsewhere = {"seed", "checkpoint_dir", "local_rank", "device", "data_cache", "data_cache_dir"}
     assert asked - reading_keys() <= elsewhere
 
 

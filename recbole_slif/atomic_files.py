@@ -1,0 +1,33 @@
+"""Files that are seen whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def open_atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` for writing; it takes the name once it is safe."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not `tempfile`, whose files only their owner can read: records and checkpoints are shared
+    name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        with name.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)
+    except BaseException:
+        name.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path | str, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file or the new one, never a part."""
+    with open_atomic(Path(path)) as stream:
+        stream.write(content)
