@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import epochs
+from benchmarks import data_path, epochs
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
@@ -155,3 +155,22 @@ def test_epochs_of_all_kinds_are_timed_beside_lightgcn(tmp_path, capsys):
         assert parts["departures"]["embedding_size"] == {"default": 64, "value": 8}
     assert "did you mean 'BPR'?" in found["models"]["BPRR"]["error"]
     assert "| KGAT |" in capsys.readouterr().out
+
+
+# ---- data path ---------------------------------------------------------------------------------
+
+
+def test_reading_is_timed_beside_recboles(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("recbole_slif.data.cache.SMALLEST", 0)
+    write_files(synthetic_data(TINY, 3), tmp_path, "tiny")
+    (tmp_path / "tiny" / "tiny.visual.npy").unlink()
+    path = tmp_path / "path.json"
+    words = [f"--data={tmp_path}", "--datasets=tiny", "--rounds=1", f"--output={path}"]
+    assert data_path.main(words) == 0
+    found = json.loads(path.read_text("utf-8"))["datasets"]["tiny"]
+    assert list(found["seconds"]) == ["RecBole", "no cache", "empty cache", "filled cache"]
+    assert sum(found["split"]) == TINY.n_pairs and found["stored_mib"] > 0
+    part = found["negatives"]
+    assert 0 < part["share of draws"] < part["share of batches"] < 1
+    assert "| tiny |" in capsys.readouterr().out
+    assert data_path.main(["--datasets=tiny", f"--data={tmp_path / 'none'}"]) == 1

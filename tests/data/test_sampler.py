@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from recbole.sampler import KGSampler, Sampler
 
 from recbole_slif.data.dataset import MultimodalKGDataset
@@ -142,3 +144,33 @@ def test_negative_tails_belong_to_no_relation_of_the_head(built, distribution):
     assert drawn.min() >= 1 and drawn.max() < dataset.entity_num
     for column, head in enumerate(heads):
         assert not set(drawn[:, column]) & theirs.used_ids[head]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_users_who_have_seen_nearly_everything_get_exactly_the_rest(data):
+    n_items = data.draw(st.integers(2, 24), label="items")
+    everything = set(range(1, n_items + 1))
+    rest = data.draw(
+        st.lists(
+            st.sets(st.sampled_from(sorted(everything)), min_size=1, max_size=3),
+            min_size=1,
+            max_size=8,
+        ),
+        label="unseen items of each user",
+    )
+    seen = [(user, item) for user, left in enumerate(rest) for item in sorted(everything - left)]
+    users, items = np.array(seen, dtype=np.int64).reshape(-1, 2).T
+    table = PairTable(users, items, len(rest), n_items + 1)
+    for user, left in enumerate(rest):
+        places = np.arange(len(left))
+        whom = np.full(len(left), user)
+        assert table.absent(whom, places).tolist() == sorted(left)  # each rank once: all, uniformly
+        assert table.n_absent(whom).tolist() == [len(left)] * len(left)
+    nothing = (np.empty(0, np.int64), np.empty(0, np.int64))
+    pairs = SplitPairs([(users, items), nothing, nothing], len(rest), n_items + 1)
+    for distribution in ("uniform", "popularity") if len(seen) else ("uniform",):
+        sampler = VectorisedSampler(pairs, distribution, seed=data.draw(st.integers(0, 99)))
+        drawn = sampler.sample_by_key_ids(np.arange(len(rest)), 30).numpy().reshape(30, -1)
+        for user, left in enumerate(rest):
+            assert set(drawn[:, user]) <= left
