@@ -205,7 +205,7 @@ def loader_share(name: str, settings: Mapping[str, Any]) -> dict[str, float]:
         optimizer.step()
 
     step(few[0])
-    each = min(seconds(lambda own=batch: step(own), clock) for batch in few[1:])
+    each = min(seconds(lambda own=batch: step(own), clock) for batch in few)
     epoch = each * len(starts) + batches
     return {
         "steps": len(starts),

@@ -12,7 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.measure import machine
-from recbole_slif.checkpoint import write_atomic
+from recbole_slif.atomic_files import write_atomic
 from recbole_slif.records import commit, plain, versions
 from reliability.frame import Outcome
 

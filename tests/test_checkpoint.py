@@ -9,7 +9,7 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import get_model
 
-from recbole_slif import checkpoint, factory
+from recbole_slif import atomic_files, checkpoint, factory
 from recbole_slif.checkpoint import Checkpoint
 from recbole_slif.errors import CheckpointError, ConfigError
 from recbole_slif.model.general.bpr import BPR
@@ -36,7 +36,7 @@ def same(left, right):
 def test_others_may_read_what_the_user_lets_them(tmp_path, mask):
     before = os.umask(mask)
     try:
-        checkpoint.write_atomic(tmp_path / "record.json", b"{}")
+        atomic_files.write_atomic(tmp_path / "record.json", b"{}")
     finally:
         os.umask(before)
     assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o666 & ~mask
