@@ -5,12 +5,14 @@ from recbole.data import data_preparation
 from recbole.trainer import Trainer
 
 from recbole_slif.evaluation import (
+    ITEMS_BY_USERS,
     BlockedFullSortEvaluator,
+    BlockScorer,
     EvalLists,
     SafeCollector,
-    exact_top_k,
     supports,
 )
+from recbole_slif.ranking import exact_top_k
 from recbole_slif.trainer import SlifTrainer
 from tests.running import build
 
@@ -71,15 +73,17 @@ def assert_same(ours, theirs):
 
 @pytest.mark.parametrize("ties", [True, False])
 @pytest.mark.parametrize(("tables", "full_sort"), [(True, True), (False, True), (False, False)])
-def test_figures_are_recboles(folder, ties, tables, full_sort):
+def test_figures_are_recboles(folder, monkeypatch, ties, tables, full_sort):
     config, bundle, valid, test = loaders(folder, metrics=RANKING)
     for seed in range(5):
         model = Tables(bundle.dataset, seed, ties, tables, full_sort)
         theirs = Trainer(config, model)
         for loader in (valid, test):
             wanted = theirs.evaluate(loader, load_best_model=False)
-            evaluator = BlockedFullSortEvaluator(config, block_users=7)
-            assert_same(evaluator.evaluate(model, loader), wanted)
+            for layout in (1, 64):  # items by users, and users by items
+                monkeypatch.setattr("recbole_slif.evaluation.ITEMS_BY_USERS", layout)
+                evaluator = BlockedFullSortEvaluator(config, block_users=14)
+                assert_same(evaluator.evaluate(model, loader), wanted)
     assert len(set(wanted.values())) > 1
 
 
@@ -158,8 +162,31 @@ def test_top_k_is_torchs_even_at_ties(width, values):
     scores = torch.randint(0, values, (20, width), generator=drawn).float()
     scores[torch.rand(scores.shape, generator=drawn) < 0.3] = -np.inf
     scores[3, 2:] = -np.inf
+    by_column = scores.T.contiguous().T
+    part = torch.cat((scores, scores), dim=1)[:, :width]
     for k in (1, 5, 7):
-        assert torch.equal(exact_top_k(scores, k), torch.topk(scores, k, dim=-1).indices)
+        wanted = torch.topk(scores, k, dim=-1).indices
+        for layout in (scores, by_column, part, by_column[:1]):
+            assert torch.equal(exact_top_k(layout, k), wanted[: len(layout)])
+
+
+@pytest.mark.parametrize("dim", [1, 3, 8, 64, 100, 192])
+@pytest.mark.parametrize("users", [ITEMS_BY_USERS, 77, 255, 256])
+def test_items_by_users_gives_the_bits_of_users_by_items(dim, users):
+    drawn = torch.Generator().manual_seed(dim * users)
+    user_table, item_table = (torch.randn(rows, dim, generator=drawn) for rows in (users, 1037))
+    assert torch.equal((item_table @ user_table.T).T, user_table @ item_table.T)
+
+
+def test_block_scores_are_the_models_own(folder):
+    _, bundle, _, _ = loaders(folder)
+    model = Tables(bundle.dataset, 3, ties=False)
+    scorer = BlockScorer(model, bundle.dataset)
+    many = np.tile(np.arange(1, 9), ITEMS_BY_USERS)
+    for users in (many, many[:12], many[:400]):
+        scores = scorer.scores(users)
+        assert torch.equal(scores, model.users[users] @ model.items.T)
+        assert (scores.stride(0) == 1) == (len(users) >= ITEMS_BY_USERS)
 
 
 def test_flat_positions_by_loop():
@@ -169,4 +196,6 @@ def test_flat_positions_by_loop():
     items = np.concatenate(rows)
     lists = EvalLists(np.arange(6), indptr, items, indptr, items)
     wanted = [(at - 2) * 9 + item for at in (2, 3, 4) for item in rows[at]]
-    assert lists.flat("history", 2, 5, 9, "cpu").tolist() == wanted
+    assert lists.flat("history", 2, 5, (9, 1), "cpu").tolist() == wanted
+    wanted = [item * 3 + at - 2 for at in (2, 3, 4) for item in rows[at]]
+    assert lists.flat("history", 2, 5, (1, 3), "cpu").tolist() == wanted
