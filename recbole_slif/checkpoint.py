@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,17 @@ from torch import Tensor
 
 from recbole_slif.atomic_files import open_atomic
 from recbole_slif.errors import CheckpointError
+from recbole_slif.plain import read_json
 
 FORMAT = "recbole_slif"
 SCHEMA = 1
 _ROOT = "tree"
 _KEPT_LATER = ("graph", "features")
+_MOST_ROWS = 1 << 31
+_DAMAGED = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError,
+    RecursionError,
+)  # fmt: skip
 
 
 @dataclass
@@ -94,6 +101,8 @@ def unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return np.frombuffer(raw, dtype=np.dtype(value["dtype"])).reshape(value["shape"]).copy()
     if "$sparse" in value:
         part = {key: unpack(entry, tensors) for key, entry in value["$sparse"].items()}
+        if max(value["shape"]) > _MOST_ROWS:
+            raise ValueError(f"a sparse matrix of shape {value['shape']}")
         matrix = sp.coo_matrix((part["data"], (part["row"], part["col"])), shape=value["shape"])
         return matrix.asformat(value["format"])
     if "$tuple" in value:
@@ -129,16 +138,32 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint '{path}' is empty; an earlier one must be used")
+    _refuse_packed(path)
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"checkpoint '{path}' holds pickled objects and was not opened; a RecBole checkpoint "
-            "is read by recbole_slif.checkpoint.import_recbole_checkpoint"
+            "is read by `recbole-slif import`, or by checkpoint.import_recbole_checkpoint"
         ) from error
     except Exception as error:
         raise CheckpointError(f"checkpoint '{path}' is torn or not a checkpoint") from error
     return _decode(payload, path)
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse members that are packed: `torch.save` packs nothing, and little can unpack to much."""
+    if not zipfile.is_zipfile(path):
+        return  # torch says what it is
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"checkpoint '{path}' is torn or not a checkpoint") from error
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(
+            f"checkpoint '{path}' holds packed members, which no checkpoint does; it was not opened"
+        )
 
 
 def _decode(payload: Any, path: Path) -> Checkpoint:
@@ -146,7 +171,7 @@ def _decode(payload: Any, path: Path) -> Checkpoint:
     if not (isinstance(payload, dict) and isinstance(payload.get("header"), str)):
         raise CheckpointError(foreign)
     try:
-        header = json.loads(payload["header"])
+        header = read_json(payload["header"])
         if header.get("format") != FORMAT:
             raise CheckpointError(foreign)
         if header["schema"] != SCHEMA:
@@ -155,7 +180,7 @@ def _decode(payload: Any, path: Path) -> Checkpoint:
                 f"this version reads {SCHEMA}"
             )
         state = unpack(header.pop("state"), payload["tensors"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"checkpoint '{path}' is damaged: {error}") from error
     return Checkpoint(header, state)
 
@@ -284,14 +309,25 @@ def import_recbole_checkpoint(
         raise CheckpointError(
             f"'{path}' may run code when opened; pass trust_pickle=True if you trust its origin"
         )
+    content = read_recbole_checkpoint(path)
+    extras = content.get("other_parameter") or {}
+    restore_model(model, {"parameters": content["state_dict"], "extras": extras, "epoch": {}}, path)
+    return {key: content.get(key) for key in ("epoch", "best_valid_score", "cur_step")}
+
+
+def read_recbole_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Unpickle a checkpoint that RecBole wrote, which RUNS THE CODE IN IT.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
-        state = {
-            "parameters": content["state_dict"],
-            "extras": content.get("other_parameter") or {},
-            "epoch": {},
-        }
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        if not {"config", "state_dict"} <= set(content):
+            raise KeyError("it has no config or no state_dict")
+    except (
+        OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError,
+        ImportError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         raise CheckpointError(f"'{path}' is not a RecBole checkpoint: {error}") from error
-    restore_model(model, state, path)
-    return {key: content.get(key) for key in ("epoch", "best_valid_score", "cur_step")}
+    return dict(content)

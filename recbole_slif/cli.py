@@ -156,6 +156,7 @@ _MODULES = {
     "hyper": ("recbole_slif.hyper", "search hyper-parameters on the validation metric"),
     "recommend": ("recbole_slif.recommend", "write top-K lists of a trained model"),
     "explain": ("recbole_slif.explain.cli", "say why items are recommended to a user"),
+    "import": ("recbole_slif.importing", "turn a RecBole checkpoint, a pickle, into a safe one"),
     "embed": ("recbole_slif.embed", "export user and item vectors of a trained model"),
     "experiment": ("recbole_slif.experiment.cli", "run a planned series of runs"),
     "report": ("recbole_slif.report.cli", "tables and plots from records"),

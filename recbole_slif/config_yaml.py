@@ -17,11 +17,20 @@ _NUMBER = re.compile(
     r"|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
 )
 _TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_MOST_VALUES = 100_000
+_DEEPEST = 100
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "~": None}
 
 
 class SettingsLoader(yaml.SafeLoader):
     """YAML of plain values: `1e-3` is a number, `off` a word, a key stands once."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Compose the file and refuse aliases that stand for themselves or for a flood."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _count(node, {}, set())
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Build a mapping and refuse a key that is there twice."""
@@ -34,6 +43,28 @@ class SettingsLoader(yaml.SafeLoader):
             if isinstance(key_node.value, str):
                 seen[key_node.value] = line
         return super().construct_mapping(node, deep=deep)
+
+
+def _count(node: yaml.Node, known: dict[int, int], open_: set[int]) -> int:
+    """Return how many values a node stands for, its aliases written out.
+
+    Raises:
+        ConstructorError: an alias stands within what it names, or for too many values.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    problem = "an alias stands within what it names" if id(node) in open_ else None
+    open_.add(id(node))
+    inner = [] if problem or isinstance(node, yaml.ScalarNode) else node.value
+    pairs = (entry if isinstance(entry, tuple) else (entry,) for entry in inner)
+    total = 1 + sum(_count(part, known, open_) for pair in pairs for part in pair)
+    if total > _MOST_VALUES:
+        problem = f"aliases stand for more than {_MOST_VALUES:,} values"
+    if problem:
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    open_.discard(id(node))
+    known[id(node)] = total
+    return total
 
 
 def _set_resolvers() -> None:
@@ -69,8 +100,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"configuration file '{path}'{line}: {error.problem}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a day that is none, a number without end
         raise ConfigError(f"configuration file '{path}': {error}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"configuration file '{path}' is nested too deep.") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -87,10 +120,22 @@ def read_literal(text: str) -> Any:
     stripped = text.strip()
     if stripped.lower() in _WORDS:
         return _WORDS[stripped.lower()]
+    if _is_deep(stripped):
+        return text  # parsers may break down rather than give up
     try:
         return ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return _read_flow(stripped, text)
+
+
+def _is_deep(text: str) -> bool:
+    """Tell whether brackets nest, or signs follow one another, deeper than any setting needs."""
+    depth = 0
+    for sign in re.findall(r"[(\[{]|[)\]}]|[-+~]{50}", text):
+        depth += -1 if sign in ")]}" else 1
+        if depth > _DEEPEST or len(sign) > 1:
+            return True
+    return False
 
 
 def _read_flow(stripped: str, text: str) -> Any:

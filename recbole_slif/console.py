@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import recbole_slif
-from recbole_slif.errors import ConfigError, SlifError, without_passwords
+from recbole_slif.errors import ConfigError, SlifError, printable, without_passwords
 from recbole_slif.interrupt import TrainingStoppedError
 
 # Commands that train nothing must not wait for torch and RecBole to load.
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 def one_line(error: BaseException) -> str:
     """Return an error's text on one line, without the passwords of addresses in it."""
-    return without_passwords(" ".join(str(error).split())) or type(error).__name__
+    return without_passwords(printable(" ".join(str(error).split()))) or type(error).__name__
 
 
 def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:

@@ -64,7 +64,7 @@ def ended(mark: object, place: str) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE or not same
     except psutil.NoSuchProcess:
         return True
-    except (psutil.Error, KeyError, ValueError):
+    except (psutil.Error, KeyError, ValueError, TypeError, OverflowError):
         return False
 
 

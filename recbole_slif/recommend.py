@@ -13,7 +13,8 @@ from typing import Any
 from recbole_slif.atomic_files import write_atomic
 from recbole_slif.config_yaml import read_literal, read_options
 from recbole_slif.console import Parser, guarded
-from recbole_slif.errors import ConfigError
+from recbole_slif.errors import ConfigError, printable
+from recbole_slif.plain import sheet_cell
 from recbole_slif.trained import (
     add_user_options,
     asked_splits,
@@ -88,7 +89,8 @@ def render(found: Sequence[Recommendation], form: str) -> str:
     writer = csv.writer(stream, delimiter="," if form == "csv" else "\t", lineterminator="\n")
     writer.writerow(["user", "rank", "item", "score", "title"])
     for entry in found:
-        writer.writerow([entry.user, entry.rank, entry.item, f"{entry.score:.6g}", entry.title])
+        title = sheet_cell(entry.title)
+        writer.writerow([entry.user, entry.rank, entry.item, f"{entry.score:.6g}", title])
     return stream.getvalue()
 
 
@@ -122,7 +124,10 @@ def recommend_command(words: Sequence[str]) -> int:
     if options.output:
         write_atomic(options.output, text.encode())
     else:
-        print(text, end="")
+        print(
+            "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n")),
+            end="",
+        )
     return 0
 
 

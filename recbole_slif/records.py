@@ -22,6 +22,7 @@ import recbole_slif
 from recbole_slif import process_group
 from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import ConfigError, DataError
+from recbole_slif.plain import read_json
 
 SCHEMA = 1
 _LIBRARIES = ("torch", "numpy", "scipy", "pandas", "recbole")
@@ -199,7 +200,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
         DataError: the file is missing or no record of this package.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"record '{path}' cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -52,6 +52,16 @@ _DATASET = "recbole.data.dataset.dataset"
 _KG_DATASET = "recbole.data.dataset.kg_dataset"
 _SEARCH = "recbole.trainer.hyper_tuning"
 _CONFIG = "recbole.config.configurator"
+_MODELS = "recbole.model"
+_UNPICKLING = (
+    f"{_MODELS}.general_recommender.convncf",
+    f"{_MODELS}.general_recommender.ldiffrec",
+    f"{_MODELS}.general_recommender.nais",
+    f"{_MODELS}.general_recommender.neumf",
+    f"{_MODELS}.general_recommender.ract",
+    f"{_MODELS}.context_aware_recommender.kd_dagfm",
+    f"{_MODELS}.sequential_recommender.s3rec",
+)
 
 FIXES = (
     Fix(
@@ -116,6 +126,20 @@ FIXES = (
         "strings of the command line and of search files are run as code",
         "RecBole 1.2.1 configurator and hyper_tuning",
         _after(upstream.literals_only),
+    ),
+    Fix(
+        "plain-files",
+        _UNPICKLING,
+        "weights and matrices that a model is given are unpickled, which runs code from them",
+        "RecBole 1.2.1 models with files of their own",
+        _after(upstream.read_plain_files),
+    ),
+    Fix(
+        "teacher-names",
+        (f"{_MODELS}.context_aware_recommender.kd_dagfm",),
+        "the key teacher is run as code",
+        "RecBole 1.2.1 KD_DAGFM",
+        _after(upstream.name_teachers),
     ),
     Fix(
         "collector-counts",

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import copy
 import os
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+from recbole_slif.errors import ConfigError
 
 
 def read_literal(text: str) -> Any:
@@ -26,6 +29,54 @@ def read_literal(text: str) -> Any:
 def literals_only(module: ModuleType) -> None:
     """Shadow `eval` in a RecBole module that applies it to what users type."""
     module.eval = read_literal  # type: ignore[attr-defined]
+
+
+class _PlainFiles:
+    """Stands for a library in a module of RecBole's and reads files without unpickling."""
+
+    def __init__(self, library: ModuleType, load: Callable[..., Any]) -> None:
+        self._library, self.load = library, load
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+
+def read_plain_files(module: ModuleType) -> None:
+    """Let a model of RecBole's read matrices and weights, but no pickled objects."""
+    import numpy as np
+    import torch
+
+    def load_array(path: Any, *args: Any, **options: Any) -> Any:
+        return _plainly(path, lambda: np.load(path, allow_pickle=False))
+
+    def load_weights(path: Any, *args: Any, **options: Any) -> Any:
+        place = options.get("map_location")
+        return _plainly(path, lambda: torch.load(path, map_location=place, weights_only=True))
+
+    for name, library, load in (("np", np, load_array), ("torch", torch, load_weights)):
+        if hasattr(module, name):
+            setattr(module, name, _PlainFiles(library, load))
+
+
+def _plainly(path: Any, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged or holds pickled objects"
+        raise ConfigError(f"file '{path}' of this model was not opened: {reason}") from error
+
+
+def name_teachers(module: ModuleType) -> None:
+    """Let KD_DAGFM look its teacher up by name; it evaluates the text."""
+    from torch import nn
+
+    def teacher(text: str) -> Any:
+        found = vars(module).get(text)
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return found
+        raise ConfigError(f"teacher: '{text}' is no network of RecBole's KD_DAGFM")
+
+    module.eval = teacher  # type: ignore[attr-defined]
 
 
 def collect_anything(module: ModuleType) -> None:

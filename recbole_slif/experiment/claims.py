@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_slif.experiment.folder import Folder
+from recbole_slif.plain import read_json
 from recbole_slif.processes import BEAT, STALE_AFTER, Mark, Pulse, Releasing, ended
 
 
@@ -126,7 +127,7 @@ class Claims:
     def _stale(self, path: Path) -> bool:
         try:
             touched = path.stat().st_mtime
-            mark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            mark: Any = read_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return False
         except (OSError, ValueError):

@@ -15,6 +15,7 @@ import numpy as np
 
 from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import ConfigError, DataError
+from recbole_slif.plain import read_json
 from recbole_slif.records import plain
 
 
@@ -63,7 +64,7 @@ class Folder:
 
     def work(self, settings_hash: str) -> Path:
         """Return the folder of a run's checkpoints while it is at hand."""
-        return self.path / "work" / settings_hash
+        return self.path / "work" / _plain_name(settings_hash)
 
     def make(self) -> None:
         """Make the folder.
@@ -87,7 +88,7 @@ class Folder:
         if not self.plan_file.is_file():
             return None
         try:
-            content = json.loads(self.plan_file.read_text(encoding="utf-8"))
+            content = read_json(self.plan_file.read_text(encoding="utf-8"))
             return {"runs": [], **content}
         except (ValueError, TypeError) as error:
             raise DataError(f"'{self.plan_file}' is damaged: {error}; remove it") from error
@@ -134,7 +135,7 @@ class Folder:
 
     def write_per_user(self, settings_hash: str, values: Mapping[str, np.ndarray]) -> str:
         """Keep the per-user test metrics of a run; return the file relative to the folder."""
-        name = f"per_user/{settings_hash}.npz"
+        name = f"per_user/{_plain_name(settings_hash)}.npz"
         arrays = {("users" if key == "user" else key): array for key, array in values.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -149,10 +150,21 @@ class Folder:
             shutil.rmtree(parent, ignore_errors=True)
 
 
+def _plain_name(settings_hash: str) -> str:
+    """Return a hash of settings, which is the name of a file or folder and never a path.
+
+    Raises:
+        DataError: it is one.
+    """
+    if settings_hash in ("", ".", "..") or set(settings_hash) & set("/\\\0"):
+        raise DataError(f"settings hash '{settings_hash}' of a run is a path; remove its line")
+    return settings_hash
+
+
 def _parsed(text: bytes) -> Iterable[dict[str, Any]]:
     for raw in text.splitlines():
         try:
-            line = json.loads(raw)
+            line = read_json(raw)
         except ValueError:
             continue
         if isinstance(line, dict) and {"cell", "settings_hash", "status"} <= set(line):

@@ -245,6 +245,13 @@ def _recipes(cells: Sequence[CellSpec], definition: Definition, request: Request
     for name in _OWN_FOLDERS:
         if name in words or name in definition.settings:
             raise ConfigError(f"{name}: an experiment keeps its own folders; use --out=FOLDER")
+    named = set(request.models or ())
+    for cell in cells:
+        if ":" in cell.model and cell.model not in named:
+            raise ConfigError(
+                f"experiment '{definition.name}' names the code '{cell.model}' for a model; if you "
+                f"trust it, say so with --models={cell.model}"
+            )
     places = {key: v for key, v in {**definition.settings, **words}.items() if key == "data_path"}
     known = {
         model: factory.accepted_keys(model, request.dataset, places)

@@ -23,6 +23,7 @@ from recbole_slif.errors import DataError
 from recbole_slif.experiment.claims import Claim, Claims
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan
+from recbole_slif.plain import read_json
 from recbole_slif.processes import Releasing
 from recbole_slif.records import plain
 from recbole_slif.sharing.address import Address
@@ -30,6 +31,7 @@ from recbole_slif.sharing.study import FAILED, FINISHED, RUNNING, Attempt, Held,
 
 PER_USER_LIMIT = 2 * 2**20
 _PIECE = 30_000  # MySQL's TEXT ends at 65,535 bytes
+_MOST_BYTES = 256 << 20
 _POLL = 0.05
 _LOCK = "taking-in"
 
@@ -52,7 +54,11 @@ def unpacked(name: str, attrs: Mapping[str, Any]) -> bytes | None:
     if count is None:
         return None
     text = "".join(attrs[f"{name}:{at}"] for at in range(count))
-    return zlib.decompress(base64.b64decode(text))
+    packer = zlib.decompressobj()
+    content = packer.decompress(base64.b64decode(text), _MOST_BYTES)
+    if packer.unconsumed_tail:
+        raise ValueError(f"'{name}' unpacks to more than {_MOST_BYTES >> 20} MiB")
+    return content + packer.flush()
 
 
 def published(folder: Folder, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,8 +194,8 @@ class SharedClaims:
 
     def _content(self, ended: Attempt) -> dict[str, Any]:
         try:
-            return dict(json.loads(unpacked("line", ended.attrs) or b""))
-        except (ValueError, KeyError, zlib.error) as error:
+            return dict(read_json(unpacked("line", ended.attrs) or b""))
+        except (ValueError, KeyError, TypeError, zlib.error) as error:
             where = f"trial {ended.number} of study '{self.study.name}'"
             raise DataError(
                 f"{where} in '{self.study.address.shown}' holds no line of a run ({error})"

@@ -23,6 +23,7 @@ from recbole_slif.explain.text import (
     neighbours_text,
     standing,
 )
+from recbole_slif.plain import sheet_cell
 from recbole_slif.report.render import markdown_text
 
 
@@ -51,7 +52,8 @@ def csv_text(found: Explanation) -> str:
 
 
 def _numbers(user: str, item: ItemExplanation) -> dict[str, object]:
-    row: dict[str, object] = {"user": user, "item": item.item.token, "title": item.item.title}
+    title = sheet_cell(item.item.title)
+    row: dict[str, object] = {"user": user, "item": item.item.token, "title": title}
     row |= {"rank": item.rank, "score": item.score, "met": item.met, "shared facts": item.n_facts}
     for view in item.views:
         if view.present:

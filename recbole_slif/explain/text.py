@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from recbole_slif.errors import printable
 from recbole_slif.explain.explanation import (
     Explanation,
     Fact,
@@ -27,7 +28,7 @@ _BOLD, _DIM, _CYAN = "1", "2", "36"
 
 def named(one: Named) -> str:
     """Return title and token, or the token alone."""
-    return f"{one.title} ({one.token})" if one.title else one.token
+    return printable(f"{one.title} ({one.token})" if one.title else one.token)
 
 
 def listed(ones: Sequence[Named], limit: int) -> str:
@@ -52,7 +53,7 @@ def fact_line(fact: Fact) -> str:
     arrow = "<->" if len(leads) > 1 else "->" if True in leads else "<-"
     relations = " / ".join(relation.name for relation in fact.relations)
     what = "itself in the history" if fact.direct else f"joined to {fact.n_items} items"
-    return f"{relations} {arrow} {named(fact.entity)}, {what}"
+    return f"{printable(relations)} {arrow} {named(fact.entity)}, {what}"
 
 
 def facts_heading(item: ItemExplanation) -> str:
@@ -107,7 +108,8 @@ class Writer:
 
     def _user(self, user: UserExplanation) -> Iterable[str]:
         noun = "item" if len(user.history) == 1 else "items"
-        yield self._paint(f"user {user.user}, {len(user.history)} training {noun}", _BOLD)
+        title = f"user {printable(user.user)}, {len(user.history)} training {noun}"
+        yield self._paint(title, _BOLD)
         yield from self._wrapped(listed(user.history, _NAMED_HISTORY), 2)
         for item in user.items:
             yield ""

@@ -15,6 +15,7 @@ from recbole_slif.atomic_files import write_atomic
 from recbole_slif.console import one_line
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.plain import read_json
 
 Train = Callable[[Mapping[str, Any]], dict[str, Any]]
 Row = dict[str, Any]
@@ -84,12 +85,19 @@ def read_trials(path: Path | None) -> dict[str, Row]:
         return kept
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            row = json.loads(line)
+            row = read_json(line)
         except ValueError:
             continue
-        if row.get("score") is not None:
+        if _is_trial(row):
             kept[key_of(row["params"])] = row
     return kept
+
+
+def _is_trial(row: Any) -> bool:
+    """Tell whether a line is a trial that gave a score."""
+    whole = isinstance(row, dict) and isinstance(row.get("params"), dict)
+    score = row.get("score") if whole else None
+    return isinstance(score, int | float) and isinstance(row.get("bigger"), bool)
 
 
 def append_trial(path: Path, row: Row) -> None:

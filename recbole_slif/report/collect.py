@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recbole_slif.errors import SlifError
+from recbole_slif.plain import read_json
 from recbole_slif.report.entries import Cell, Experiment, Run
 from recbole_slif.report.fairness import mixed_code, refuse_mixture
+from recbole_slif.report.shape import check_plan, is_whole
 
 SCHEMA = 1
 _PLAN_KEYS = ("experiment", "artefact", "dataset", "protocol", "seeds", "title", "cells")
@@ -32,6 +33,7 @@ def read_experiment(folder: Path | str) -> Experiment:
     absent = [key for key in _PLAN_KEYS if key not in plan]
     if absent:
         raise SlifError(f"'{folder / 'plan.json'}' lacks {', '.join(absent)}; run it again")
+    check_plan(plan, folder / "plan.json")
     lines, notes = _read_lines(folder / "runs.jsonl")
     counts: list[Any] = []
     if (folder / "statistics.json").is_file():
@@ -58,7 +60,7 @@ def read_experiment(folder: Path | str) -> Experiment:
 
 def _read_json(path: Path, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SlifError(f"'{path}' is missing; name the folder of an experiment "
                         "(saved/experiments/NAME-DATASET)") from None  # fmt: skip
@@ -76,10 +78,10 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     found, damaged = [], 0
     for raw in path.read_bytes().splitlines():
         try:
-            line = json.loads(raw)
+            line = read_json(raw)
         except ValueError:
             line = None
-        if isinstance(line, dict) and {"cell", "status", "seed"} <= set(line):
+        if is_whole(line):
             found.append(line)
         else:
             damaged += bool(raw.strip())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,33 @@ from recbole_slif.errors import SlifError
 
 # RecBole's metrics of which less is better.
 SMALLER = frozenset({"averagepopularity", "giniindex", "logloss", "mae", "rmse"})
+_MOST_BYTES = 4 << 30
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, MemoryError,
+    NotImplementedError, OverflowError, RecursionError, SyntaxError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _NEEDS = {"features": "features", "knowledge": "a knowledge graph"}
+
+
+def _refuse_floods(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive of arrays that unpacks to more than any run has users.
+
+    Raises:
+        ValueError: it does.
+    """
+    if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES:
+        raise ValueError(f"it unpacks to more than {_MOST_BYTES >> 30} GiB")
+
+
+def _refuse_raw(found: Mapping[str, Any]) -> None:
+    """Refuse members that are no arrays of one dimension; numpy hands out other bytes as they are.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for key, array in found.items():
+        if not isinstance(array, np.ndarray) or array.ndim != 1:
+            raise ValueError(f"'{key}' is no array of one dimension")
 
 
 def smaller_is_better(metric: str) -> bool:
@@ -152,9 +180,13 @@ class Experiment:
             return None
         path = self.folder / str(name)
         try:
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise ValueError("it lies outside the experiment's folder")
             with np.load(path, allow_pickle=False) as content:
+                _refuse_floods(content.zip)
                 found = {key: content[key] for key in content.files}
-        except (OSError, ValueError, EOFError) as error:
+            _refuse_raw(found)
+        except _UNREADABLE as error:
             raise SlifError(
                 f"per-user file '{path}' cannot be read: {error}; remove the run's line from "
                 "runs.jsonl and go on with --resume"

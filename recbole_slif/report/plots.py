@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def draw(
     for metric in metrics:
         if not any(cell.mean(metric) is not None for cell in section.cells):
             continue
-        name = "-".join(part for part in (experiment.artefact, section.name, _slug(metric)) if part)
+        name = _file_name(experiment.artefact, section.name, metric.replace("@", ""))
         title = section.title or experiment.title
         if section.levels:
             caption = f"{title}: {metric_title(metric)} by {section.axis}{_band(section, metric)}"
@@ -119,15 +120,16 @@ def draw(
         found.append(_save(folder, name, caption, size, paint))
     timed = [cell for cell in section.cells if epoch_seconds(cell) is not None]
     if experiment.artefact == "table4" and timed:
-        name = "-".join(part for part in (experiment.artefact, section.name, "seconds") if part)
+        name = _file_name(experiment.artefact, section.name, "seconds")
         caption = f"{experiment.title}: wall time of an epoch, without evaluation"
         size = (WIDTH, 0.9 + 0.24 * len(timed))
         found.append(_save(folder, name, caption, size, _seconds(timed)))
     return found
 
 
-def _slug(metric: str) -> str:
-    return metric.replace("@", "")
+def _file_name(*parts: str) -> str:
+    """Join the parts that are not empty; letters that a path could be made of become `_`."""
+    return "-".join(re.sub(r"[^\w=|,+ -]", "_", part)[:80] for part in parts if part)
 
 
 def _band(section: Section, metric: str) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole_slif.plain import sheet_cell
 from recbole_slif.report.tables import BEST, SECOND, Entry, Table
 
 _MARKDOWN = re.compile(r"([\\`*_|<>\[\]])")
@@ -157,5 +158,5 @@ def csv_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: sheet_cell(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
