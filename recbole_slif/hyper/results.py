@@ -83,7 +83,7 @@ def read_trials(path: Path | None) -> dict[str, Row]:
     kept: dict[str, Row] = {}
     if path is None or not path.is_file():
         return kept
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             row = read_json(line)
         except ValueError:

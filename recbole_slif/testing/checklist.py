@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_slif.errors import ConfigError
-from recbole_slif.testing import checks, leaks
+from recbole_slif.testing import checks, leaks, spies
 from recbole_slif.testing.trial import Bench, CheckFailure
 
 Check = Callable[[Bench], None]
@@ -26,6 +26,7 @@ _ALL: tuple[Check, ...] = (
     leaks.training_sees_the_train_split_alone,
     leaks.held_out_pairs_are_in_no_graph,
     leaks.held_out_pairs_change_nothing,
+    spies.held_out_pairs_wait_for_their_turn,
 )
 CHECKS: dict[str, Check] = {check.__name__: check for check in _ALL}
 

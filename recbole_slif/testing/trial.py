@@ -166,12 +166,22 @@ class Bench:
             seed: of parameters, negatives and order.
             **toy: what is particular to the data set, see `write_toy`.
         """
+        written, config = self.settled({"seed": seed}, **toy)
+        bundle = factory.load_data(config)
+        return Trial(written, config, bundle, factory.build_model(config, bundle))
+
+    def settled(self, more: Mapping[str, Any], **toy: Any) -> tuple[Toy, SlifConfig]:
+        """Write a data set and settle the configuration of a trial on it.
+
+        Args:
+            more: settings besides the bench's own.
+            **toy: what is particular to the data set, see `write_toy`.
+        """
         name = "toy" + "".join(f"-{key}-{value}" for key, value in sorted(toy.items()))
         written = write_toy(self.folder, name, **toy)
         settings = {
             "data_path": str(self.folder),
             "checkpoint_dir": str(self.folder / "saved"),
-            "seed": seed,
             "split_seed": 0,
             "protocol": "benchmark",
             "use_gpu": False,
@@ -180,6 +190,5 @@ class Bench:
             "state": "ERROR",
             "show_progress": False,
         }
-        config = SlifConfig(self.model, name, overrides={**settings, **self.overrides})
-        bundle = factory.load_data(config)
-        return Trial(written, config, bundle, factory.build_model(config, bundle))
+        config = SlifConfig(self.model, name, overrides={**settings, **more, **self.overrides})
+        return written, config

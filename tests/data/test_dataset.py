@@ -171,6 +171,20 @@ def test_one_entity_of_two_items_gives_both_its_triples(make_dataset, make_confi
     assert dataset.token2id("entity_id", "e0") == first
 
 
+def test_a_shared_entity_is_a_tail_for_all_its_items(make_dataset, make_config):
+    folder = make_dataset()
+    edit_lines(folder / "toy.link", lambda lines: [*lines, "i13\tx2", "i14\tx2"])
+    dataset = load(make_config)
+    kg = dataset.knowledge
+    first, second = (dataset.token2id("item_id", name) for name in ("i13", "i14"))
+
+    def into(item):
+        rows = kg.tails == item
+        return set(zip(kg.heads[rows].tolist(), kg.relations[rows].tolist(), strict=True))
+
+    assert into(first) == into(second) and into(first)
+
+
 def test_item_with_two_entities_has_the_triples_of_both(make_dataset, make_config):
     folder = make_dataset()
     before = load(make_config)

@@ -72,6 +72,15 @@ def test_interactions_stay_with_their_items_chance(per_item):
     assert whole == per_item
 
 
+@pytest.mark.parametrize("per_item", [True, False])
+def test_the_views_are_drawn_apart(per_item):
+    views = make_views()
+    torch.manual_seed(0)
+    views.draw_interactions(torch.full((N_ITEMS,), 0.5), per_item)
+    first, second = views.state()["interactions_kept"]
+    assert 0.2 < (first != second).float().mean() < 0.8
+
+
 def test_a_state_brings_the_same_views_back():
     views, other = make_views(), make_views()
     views.draw_knowledge(0.5)

@@ -121,6 +121,14 @@ def knowledge_branch():
     return KnowledgeBranch(total, 4, "mean"), edges, rows(graph.n_entities)
 
 
+def test_the_translation_loss_never_looks_at_padding():
+    branch, _, entities = knowledge_branch()
+    graph = knowledge(N_ITEMS, unlinked=(8,))
+    entities[0] = float("nan")
+    branch.relational_attention.relation_embedding.data[0] = float("nan")
+    assert bool(branch.translation(entities, graph, 500).isfinite())
+
+
 def test_refreshed_attention_gives_the_value_of_the_learned_one_until_rows_move():
     branch, edges, entities = knowledge_branch()
     branch.train()

@@ -15,7 +15,7 @@ from recbole_slif.model.general.bpr import BPR
 from recbole_slif.model.general.lightgcn import LightGCN
 from recbole_slif.model.slifmr import SLIFMR
 from recbole_slif.registry import MODELS
-from recbole_slif.testing import CHECKS, CheckFailure, check_recommender
+from recbole_slif.testing import CHECKS, CheckFailure, check_recommender, spies
 from recbole_slif.testing.toy import write_toy
 from recbole_slif.testing.trial import Bench
 
@@ -205,7 +205,7 @@ def test_a_broken_model_fails_where_it_is_broken(model):
 
 
 def test_a_model_fails_nowhere_else():
-    with pytest.raises(CheckFailure, match=r"Idle fails 1 of 13 checks:\s.*unused") as caught:
+    with pytest.raises(CheckFailure, match=r"Idle fails 1 of 14 checks:\s.*unused") as caught:
         check_recommender(Idle)
     assert failed(caught) == ["gradients_reach_every_parameter"]
 
@@ -227,7 +227,11 @@ def test_a_predicted_graph_may_hold_any_pair_but_not_learn_from_it():
 def test_every_check_is_seen_to_fail():
     caught = set().union(*(names for model, names in BROKEN.items() if model is not Crashing))
     unseen = set(CHECKS) - caught
-    assert unseen == {"tables_equal_forward", "training_sees_the_train_split_alone"}
+    assert unseen == {
+        "tables_equal_forward",
+        "training_sees_the_train_split_alone",
+        "held_out_pairs_wait_for_their_turn",
+    }
 
 
 def test_tables_that_differ_from_forward_fail():
@@ -261,6 +265,71 @@ def test_a_sampler_that_avoids_test_pairs_fails(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "trial", knowing)
     with pytest.raises(CheckFailure, match="never drawn"):
         check(bench)
+
+
+class Peeking(BPR):
+    """Looks at the test pairs while it learns, and does nothing with them."""
+
+    loader = None
+
+    def calculate_loss(self, interaction):
+        if self.loader is not None:
+            self.loader.pairs.table("test")
+        return super().calculate_loss(interaction)
+
+
+class Impatient(Peeking):
+    """Looks at the validation pairs while it learns."""
+
+    def calculate_loss(self, interaction):
+        if self.loader is not None:
+            self.loader.pairs.used("valid")
+        return BPR.calculate_loss(self, interaction)
+
+
+class Curious(Peeking):
+    """Counts the interactions of the whole data set."""
+
+    def calculate_loss(self, interaction):
+        if self.loader is not None:
+            len(self.loader._dataset.inter_feat)
+        return BPR.calculate_loss(self, interaction)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Peeking, "the test split is read before the best epoch"),
+        (Impatient, "the validation split is read outside validation"),
+        (Curious, "the test split is read before"),
+    ],
+)
+def test_a_model_that_looks_at_held_out_pairs_is_seen(model, said, monkeypatch, tmp_path):
+    """The pairs reach the model by the back door: its class is handed the loader."""
+    watch = spies.watch
+
+    def watched(bundle, readings):
+        watch(bundle, readings)
+        monkeypatch.setattr(model, "loader", bundle.test_data)
+
+    monkeypatch.setattr(spies, "watch", watched)
+    check = CHECKS["held_out_pairs_wait_for_their_turn"]
+    with pytest.raises(CheckFailure, match=said):
+        check(Bench(model, tmp_path, {}))
+    monkeypatch.setattr(model, "loader", None)
+    monkeypatch.setattr(spies, "watch", watch)
+    check(Bench(model, tmp_path, {}))
+
+
+def test_a_test_made_too_early_is_seen(monkeypatch, tmp_path):
+    def hasty(self):
+        self.trainer.evaluate(self.bundle.test_data, load_best_model=False)
+        return train(self)
+
+    train = spies.Run.train
+    monkeypatch.setattr(spies.Run, "train", hasty)
+    with pytest.raises(CheckFailure, match="the test split is read before the best epoch"):
+        CHECKS["held_out_pairs_wait_for_their_turn"](Bench("BPR", tmp_path, {}))
 
 
 def test_an_unknown_check_is_named():

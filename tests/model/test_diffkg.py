@@ -127,6 +127,15 @@ def test_the_order_of_the_triples_does_not_matter(tmp_path):
     assert torch.equal(results[0][2], results[1][2])
 
 
+def test_the_denoisers_pass_moves_the_denoiser_alone(tmp_path):
+    model, _ = build(tmp_path)
+    sum(model.denoising_loss(model.generation.heads)).backward()
+    moved = {name for name, one in model.named_parameters() if one.grad is not None}
+    assert moved == {
+        f"generation.denoiser.{name}" for name in model.generation.denoiser.state_dict()
+    }
+
+
 REFUSED = [
     ("denoise_rows", "users", "denoise_rows 'users' is not one of all, items"),
     ("empty_graph", "none", "empty_graph 'none' is not one of base, keep"),

@@ -28,6 +28,20 @@ def test_predict_is_the_entry_of_the_full_sort(tmp_path):
     assert peers.largest_gap(model.predict(batch), picked) < 1e-6
 
 
+def test_loaded_parameters_are_scored_even_where_they_take_the_tensors_place(tmp_path):
+    config, dataset = peers.toy_setting(tmp_path, "LightGCN")
+    model = LightGCN(config, dataset)
+    states = [
+        {name: value.clone() * factor for name, value in model.state_dict().items()}
+        for factor in (1.0, 2.0)
+    ]
+    tables = []
+    for state in states:
+        model.load_state_dict(state, assign=True)
+        tables.append(model.score_tables()[0])
+    assert peers.largest_gap(2.0 * tables[0], tables[1]) < 1e-6
+
+
 def test_model_passes_the_common_checks(tmp_path):
     config, dataset = peers.toy_setting(tmp_path, "LightGCN")
     model, batch = LightGCN(config, dataset), peers.pair_batch(dataset)

@@ -83,9 +83,10 @@ def test_the_correlation_graph_equals_the_loops_and_has_neither_pad_nor_self(sym
     assert not graph.diagonal().any()
 
 
+@pytest.mark.parametrize("merge", ["replace", "ema", "accumulate"])
 @pytest.mark.parametrize("weight", [1.0, 0.5])
-def test_the_bipartite_graph_takes_the_latest_one(weight):
-    found = loop(sge_weight=weight, prune_ui=0.0)
+def test_the_bipartite_graph_takes_the_latest_one(weight, merge):
+    found = loop(sge_weight=weight, prune_ui=0.0, sge_merge=merge)
     for seed in range(3):
         found.refresh(unified(seed))
     pairs = list(zip(*(part.tolist() for part in PAIRS), strict=True))

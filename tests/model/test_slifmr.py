@@ -213,6 +213,15 @@ def test_an_item_without_a_view_has_no_weight_there():
     assert torch.equal(model.forward()[1][8], views[0][8])
 
 
+def test_each_view_has_the_mask_of_its_own_source():
+    data = dataset(unlinked=(6, 7), missing={0: (3, 8), 1: (8,)})
+    mask = build(data).view_mask.numpy()
+    presence = [part.presence for part in data.features.values()]
+    expected = [np.ones(9, dtype=bool), np.logical_or(*presence), data.knowledge.linked]
+    np.testing.assert_array_equal(mask, np.stack(expected, axis=1))
+    assert (mask[:, 1] != mask[:, 2]).any()
+
+
 def test_an_item_without_a_view_contributes_nothing_to_its_losses():
     model = build(beta=1.0, gamma=1.0)
     model.pre_epoch(0)

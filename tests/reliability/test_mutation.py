@@ -1,4 +1,4 @@
-"""The list of planted bugs fits the code, and the run tells a bug that is seen from one that is not."""
+"""The list of planted bugs fits the code, and the run tells seen bugs from unseen ones."""
 
 import pytest
 
@@ -11,7 +11,15 @@ MUTANTS = read_mutants()
 def test_there_are_at_least_a_hundred_planted_bugs_in_all_parts():
     assert len(MUTANTS) >= 100
     places = {mutant.file.split("/")[1] for mutant in MUTANTS}
-    assert places >= {"graph", "layers", "losses.py", "model", "trainer.py", "evaluation.py", "data"}
+    assert places >= {
+        "graph",
+        "layers",
+        "losses.py",
+        "model",
+        "trainer.py",
+        "evaluation.py",
+        "data",
+    }
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -44,7 +52,9 @@ def test_a_bug_is_caught_survives_or_cannot_be_judged(tmp_path, monkeypatch):
     (root / "tests").mkdir(parents=True)
     (root / "code.py").write_text("VALUE = 1\nOTHER = 1\n", "utf-8")
     (root / "tests/test_code.py").write_text("import code\ndef test(): assert True\n", "utf-8")
-    test = "from pathlib import Path\ndef test(): assert 'VALUE = 1' in Path('code.py').read_text()\n"
+    test = (
+        "from pathlib import Path\ndef test(): assert 'VALUE = 1' in Path('code.py').read_text()\n"
+    )
     (root / "tests/test_code.py").write_text(test, "utf-8")
     with copied_tree(root) as tree:
         seen = Mutant("seen", "code.py", "VALUE = 1", "VALUE = 2", ("tests/test_code.py",))
