@@ -158,17 +158,11 @@ class SlifConfig(Config):
         for key, value in (("model", model), ("dataset", dataset)):
             if value is None:
                 raise ConfigError(f"no {key} is named; write --{key}=NAME.")
-        if isinstance(model, str) and ":" in model and self._named_by_file(model):
-            raise ConfigError(
-                f"model '{model}' is code that a file names; name it on the command line, --model"
-            )
+        given = [source for key, source, value in self._given if (key, value) == ("model", model)]
+        if ":" in str(model) and given and all(source.startswith("file ") for source in given):
+            raise ConfigError(f"model '{model}' is code that a file names; name it with --model.")
         name, model_class = find_model_class(model)  # type: ignore[arg-type]
         return name, model_class, str(dataset)
-
-    def _named_by_file(self, model: str) -> bool:
-        """Tell whether nobody but a configuration file has named the model."""
-        given = [source for key, source, value in self._given if (key, value) == ("model", model)]
-        return bool(given) and all(source.startswith("file ") for source in given)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         # RecBole's lower layers; the model's file is left to us, since ours may share the name

@@ -4,4 +4,47 @@ from __future__ import annotations
 
 from reliability.frame import Check
 
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "hostile",
+        "files that attack: no code runs, nothing is unpickled or written outside",
+        "reliability.hostile:cases",
+        94,
+    ),
+    Check(
+        "fuzz",
+        "bad input is read rightly, or refused in one line that names file, line or key",
+        "reliability.fuzz:cases",
+        20_000,
+    ),
+    Check(
+        "keys",
+        "every key misspelt by one letter is refused with the right suggestion",
+        "reliability.keys:cases",
+        1_498,
+    ),
+    Check(
+        "numbers",
+        "extreme data gives finite losses and gradients, or a named error, for every model",
+        "reliability.numbers:cases",
+        300,
+    ),
+    Check(
+        "metrics",
+        "metrics equal a brute-force computation",
+        "reliability.metrics:cases",
+        10_000,
+    ),
+    Check(
+        "leakage",
+        "no validation or test pair reaches what a model learns from",
+        "reliability.leakage:cases",
+        20,
+    ),
+    Check(
+        "mutation",
+        "tests see bugs planted on purpose",
+        "reliability.mutation:cases",
+        141,
+    ),
+)

@@ -14,11 +14,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
+
+from reliability.frame import Case, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = Path(__file__).parent / "mutants"
@@ -133,7 +136,7 @@ def _pytest(tree: Path, tests: list[str]) -> None:
     sys.path[:] = [str(tree), *(path for path in sys.path if path not in ("", str(ROOT)))]
     sys.dont_write_bytecode = True
     os.environ["PYTHONPATH"] = str(tree)
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests])
+    code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests])
     sys.stdout.flush()
     os._exit(int(code))
 
@@ -153,16 +156,19 @@ def judge(mutant: Mutant, tree: Path, seconds: float = SECONDS) -> None:
     raise AssertionError(f"{mutant.file}: '{mutant.name}' {fault}; tests {' '.join(mutant.tests)}")
 
 
-def cases(tree: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield a case for each planted bug, after one that runs all the tests without any."""
+def cases(setting: Setting) -> Iterator[Case]:
+    """Yield a case that runs the tests without any bug, then one for each planted bug."""
     mutants = read_mutants()
     everything = list(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    with copied_tree() as tree:
+        yield Case("no bug", partial(_require_sound, tree, everything))
+        for mutant in mutants[: max(setting.cases - 1, 0)]:
+            yield Case(mutant.name, partial(judge, mutant, tree))
 
-    def sound() -> None:
-        code = run_tests(tree, everything, 10 * SECONDS)
+
+def _require_sound(tree: Path, tests: Sequence[str]) -> None:
+    """Require that the tests pass without any planted bug, or all of them would be "caught"."""
+    code = run_tests(tree, tests, 10 * SECONDS)
+    if code != 0:
         told = (tree.parent / "output.txt").read_text("utf-8", errors="replace")[-400:]
-        assert code == 0, f"tests fail without any planted bug: {told}"  # noqa: S101
-
-    yield "no bug", sound
-    for mutant in mutants:
-        yield mutant.name, lambda mutant=mutant: judge(mutant, tree)  # type: ignore[misc]
+        raise AssertionError(f"tests fail without any planted bug: {told}")

@@ -192,6 +192,43 @@ def probe_literals_only(folder):
     assert "SLIF_PROBE" not in os.environ, "a search file was run"
 
 
+class _Bomb:
+    def __reduce__(self):
+        return exec, ("import os; os.environ['SLIF_PROBE'] = 'ran'",)
+
+
+def probe_plain_files(folder):
+    import torch
+    from recbole.model.general_recommender import ldiffrec, neumf
+
+    np.save(folder / "bad.npy", np.array([_Bomb()], dtype=object), allow_pickle=True)
+    torch.save({"state_dict": _Bomb()}, folder / "bad.pth")
+    for module, name in ((ldiffrec.np, "bad.npy"), (neumf.torch, "bad.pth")):
+        options = {"allow_pickle": True} if name.endswith("npy") else {"map_location": "cpu"}
+        with contextlib.suppress(Exception):
+            module.load(folder / name, **options)
+    assert "SLIF_PROBE" not in os.environ, "a file of a model was unpickled"
+    np.save(folder / "good.npy", np.arange(3.0))
+    assert ldiffrec.np.load(folder / "good.npy", allow_pickle=True).tolist() == [0.0, 1.0, 2.0]
+    torch.save({"state_dict": {"w": torch.ones(2)}}, folder / "good.pth")
+    assert neumf.torch.load(folder / "good.pth", map_location="cpu")["state_dict"]["w"].sum() == 2
+    assert neumf.torch.nn is torch.nn
+
+
+def probe_teacher_names(folder):
+    from recbole.model.context_aware_recommender import kd_dagfm
+
+    def teacher(text):
+        return eval("eval(text)", vars(kd_dagfm), {"text": text})  # noqa: S307 - as KD_DAGFM does
+
+    assert teacher("CrossNet") is kd_dagfm.CrossNet
+    with contextlib.suppress(Exception):
+        teacher("__import__('os').environ.__setitem__('SLIF_PROBE', 'ran')")
+    assert "SLIF_PROBE" not in os.environ, "the name of a teacher was run"
+    with contextlib.suppress(Exception):
+        assert teacher("torch") is None, "a teacher that is no network"
+
+
 def probe_collector_counts(folder):
     import torch
     from recbole.evaluator import Collector, Evaluator

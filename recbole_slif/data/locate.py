@@ -24,7 +24,11 @@ _ORIGINS = {
 
 def _candidates(data_path: str | Path, name: str) -> list[Path]:
     base = Path(data_path)
-    return [path for path in (base / name, base) if path.is_dir() and path.name == name]
+    try:
+        return [path for path in (base / name, base) if path.is_dir() and path.name == name]
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"data_path: '{base}' cannot be used ({reason})") from error
 
 
 def resolve_folder(data_path: str | Path, name: str, known: Collection[str] = ()) -> Path:

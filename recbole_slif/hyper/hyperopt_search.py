@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,21 @@ from recbole_slif.hyper.results import (
     trained_row,
 )
 from recbole_slif.hyper.space import Parameter, check_algorithm, settle
+
+
+def without_progress(limit: int) -> Callable[..., tuple[bool, list[Any]]]:
+    """Return hyperopt's rule to end a search, `limit` trials without a smaller loss.
+
+    A trial that failed has no loss and is no progress.
+    """
+
+    def stop(trials: Any, best: float | None = None, idle: int = 0) -> tuple[bool, list[Any]]:
+        loss = trials.trials[-1]["result"].get("loss")
+        if loss is not None and (best is None or loss < best):
+            return False, [loss, 0]
+        return idle + 1 >= limit, [best, idle + 1]
+
+    return stop
 
 
 class Search(HyperTuning):
@@ -55,8 +70,9 @@ class Search(HyperTuning):
         sizes = [len(entry.values) for entry in parameters if entry.kind == "choice"]
         if algo == "exhaustive":
             self.max_evals = int(np.prod(sizes))
-            # a duplicate draw is not progress, so no early end before all combinations are seen
-            self.early_stop_fn = None
+        # exhaustive: a duplicate draw is no progress, so no early end before all combinations are
+        # seen; else a rule of our own, since hyperopt's asks a failed trial for its loss
+        self.early_stop_fn = None if algo == "exhaustive" else without_progress(early_stop)
         self.max_evals = min(self.max_evals, max_evals) if max_evals else self.max_evals
         self.seed = seed
         self.trials_file = trials_file

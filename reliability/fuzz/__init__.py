@@ -1,4 +1,4 @@
-"""Bad input by the thousand: damaged files and mistyped settings, each read or refused in a line."""
+"""Bad input by the thousand: damaged files and mistyped settings, read or refused in a line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from reliability.frame import Case, Setting
 from reliability.fuzz.engine import Draw, FoundFault
 from reliability.fuzz.records import Records
 from reliability.fuzz.settings import Settings
 from reliability.fuzz.tables import Tables
-
-CASES = 20_000
 
 
 def kinds(folder: Path) -> dict[str, tuple[Callable[[Draw], None], int]]:
@@ -42,17 +41,15 @@ def kinds(folder: Path) -> dict[str, tuple[Callable[[Draw], None], int]]:
     }
 
 
-def cases(
-    folder: Path, count: int = CASES, seed: int = 0
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield `count` cases; a case's name says its kind and its number, which repeats it."""
-    found = kinds(folder)
+def cases(setting: Setting) -> Iterator[Case]:
+    """Yield cases; a name says kind, seed and number, which make the case again."""
+    found = kinds(setting.folder)
     names, weights = list(found), [weight for _, weight in found.values()]
-    chosen = random.Random(seed)  # noqa: S311 - no secret
-    for number in range(count):
+    chosen = random.Random(setting.seed)  # noqa: S311 - no secret
+    for number in range(setting.cases):
         name = chosen.choices(names, weights)[0]
-        draw = random.Random(f"{seed}-{number}")  # noqa: S311
-        yield f"{name} {seed}-{number}", partial(found[name][0], draw)
+        draw = random.Random(f"{setting.seed}-{number}")  # noqa: S311
+        yield Case(f"{name} {setting.seed}-{number}", partial(found[name][0], draw))
 
 
-__all__ = ["CASES", "FoundFault", "cases", "kinds"]
+__all__ = ["FoundFault", "cases", "kinds"]

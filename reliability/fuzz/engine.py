@@ -1,10 +1,13 @@
-"""How a case of fuzzing is drawn and judged: seeded, in this process, one file or line at a time."""
+"""How a case of fuzzing is drawn and judged: seeded, in this process, one file at a time."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 from recbole_slif.errors import SlifError
@@ -21,6 +24,17 @@ PIECES = [
 
 class FoundFault(AssertionError):  # noqa: N818 - what a case reports
     """A case that ended as it must not."""
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work in a folder for as long as the block runs."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def damaged(data: bytes, draw: Draw) -> bytes:

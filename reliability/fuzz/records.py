@@ -18,8 +18,9 @@ from recbole_slif.experiment.folder import Folder
 from recbole_slif.hyper.results import read_trials
 from recbole_slif.report.cli import report_command
 from recbole_slif.report.collect import read_experiment
-from reliability.fuzz.engine import Draw, FoundFault, damaged, judge
-from reliability.fuzz.settings import VALUES, _spoil
+from reliability.fuzz.engine import Draw, FoundFault, damaged, judge, working_in
+from reliability.fuzz.settings import VALUES, spoil
+from reliability.hostile.records import folder_of, run_line
 
 TRIAL = {"params": {"learning_rate": 0.1}, "score": 0.5, "bigger": True, "valid": {"recall@20": 1}}
 
@@ -34,12 +35,10 @@ class Records:
         self.path = self.folder / "last.pt"
         checkpoint.save(self.path, Checkpoint({"model": "BPR", "epoch": 3}, state))
         self.sound = self.path.read_bytes()
-        with contextlib.chdir(self.folder):
-            from reliability.hostile.records import _line, folder_of
-
+        with working_in(self.folder):
             changes = {"statistics": {"users": 3}, "versions": {"torch": "2"}, "commit": "abc",
                        "protocol": {"protocol": "auto"}, "device": {"type": "cpu"}}  # fmt: skip
-            lines = [_line(name, **changes) for name in ("a", "b")]
+            lines = [run_line(name, **changes) for name in ("a", "b")]
             self.experiment = self.folder / folder_of(lines, command=["experiment", "mine"])
         self.plan = (self.experiment / "plan.json").read_bytes()
         self.runs = (self.experiment / "runs.jsonl").read_bytes()
@@ -55,13 +54,13 @@ class Records:
         """Put any value anywhere into the header of a checkpoint."""
         payload = torch.load(io.BytesIO(self.sound), weights_only=True)
         content = json.loads(payload["header"])
-        _spoil(content, draw)
+        spoil(content, draw)
         told = f"last.pt with the header {content!r:.300}"
         torch.save({**payload, "header": json.dumps(content)}, self.path)
         fine, _ = judge(lambda: checkpoint.load(self.path), ["last.pt"], told=told)
         if fine:
-            judge(lambda: checkpoint.load_model(self.path), ["checkpoint", "model", "data set",
-                                                             "last.pt", "BPR"], True, told)  # fmt: skip
+            names = ["checkpoint", "model", "data set", "last.pt", "BPR"]
+            judge(lambda: checkpoint.load_model(self.path), names, True, told)
 
     def report(self, draw: Draw) -> None:
         """Damage a plan or the lines of runs and make the report."""
@@ -86,7 +85,7 @@ class Records:
 
     def _spoilt(self, sound: bytes, draw: Draw) -> bytes:
         lines: list[Any] = [json.loads(line) for line in sound.splitlines()]
-        _spoil(draw.choice(lines), draw)
+        spoil(draw.choice(lines), draw)
         return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
     def folder_lines(self, draw: Draw) -> None:
@@ -104,7 +103,7 @@ class Records:
     def trials(self, draw: Draw) -> None:
         """Put any value into a trial, or damage its line."""
         row = json.loads(json.dumps(TRIAL))
-        _spoil(row, draw)
+        spoil(row, draw)
         data = f"{json.dumps(row)}\n{json.dumps(TRIAL)}\n".encode()
         if draw.random() < 0.5:
             data = damaged(data, draw)

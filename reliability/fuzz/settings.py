@@ -18,7 +18,7 @@ from recbole_slif.hyper.space import check_space, read_space
 from recbole_slif.registry import MODELS
 from recbole_slif.stages import RunResult
 from recbole_slif.testing.toy import write_toy
-from reliability.fuzz.engine import Draw, FoundFault, damaged, judge
+from reliability.fuzz.engine import Draw, FoundFault, damaged, judge, working_in
 
 VALUES: list[Any] = [
     "many", "", "-1", -1, 0, 1e400, float("nan"), 10**30, [], {}, [1, "a"], {"a": 1}, None, True,
@@ -131,7 +131,7 @@ class Settings:
     def experiment_value(self, draw: Draw) -> None:
         """Put any value anywhere into an experiment file."""
         content = yaml.safe_load(draw.choice(self.experiments))
-        _spoil(content, draw)
+        spoil(content, draw)
         path = self.folder / "mine.yaml"
         path.write_text(yaml.safe_dump(content, allow_unicode=True), "utf-8", errors="replace")
         told = f"experiment {path.read_text('utf-8')!r:.400}"
@@ -156,14 +156,14 @@ class Settings:
         from recbole_slif.__main__ import main
 
         out, err = io.StringIO(), io.StringIO()
-        with _no_training(), contextlib.chdir(self.folder):
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    return int(main(words)), err.getvalue()
-                except SystemExit as leave:
-                    return int(leave.code or 0), err.getvalue()
-                except Exception as error:
-                    raise FoundFault(f"{told!r}: {type(error).__name__}: {error}") from error
+        shown = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+        with _no_training(), working_in(self.folder), shown[0], shown[1]:
+            try:
+                return int(main(words)), err.getvalue()
+            except SystemExit as leave:
+                return int(leave.code or 0), err.getvalue()
+            except Exception as error:
+                raise FoundFault(f"{told!r}: {type(error).__name__}: {error}") from error
 
 
 LINES = [
@@ -213,7 +213,7 @@ def _no_training() -> Iterator[None]:
         return RunResult(config["model"], config["dataset"], config["seed"])
 
     before, arguments = quick_start.execute, sys.argv
-    quick_start.execute = nothing  # type: ignore[assignment]
+    quick_start.execute = nothing
     sys.argv = ["recbole-slif"]
     try:
         yield
@@ -221,7 +221,7 @@ def _no_training() -> Iterator[None]:
         quick_start.execute, sys.argv = before, arguments
 
 
-def _spoil(content: Any, draw: Draw) -> None:
+def spoil(content: Any, draw: Draw) -> None:
     """Replace, rename or remove one entry somewhere in a tree."""
     while isinstance(content, dict | list) and content:
         keys = list(content) if isinstance(content, dict) else list(range(len(content)))

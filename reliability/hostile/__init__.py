@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
+from reliability.frame import Case, Setting
 from reliability.hostile import archives, checkpoints, features, records, settings
 from reliability.hostile.arena import Attack, survive
 
@@ -15,7 +16,7 @@ ATTACKS: list[Attack] = [
 ]
 
 
-def cases() -> Iterator[tuple[str, Callable[[], None]]]:
+def cases(setting: Setting) -> Iterator[Case]:
     """Yield a case for each attack; it fails where code runs or a file appears outside."""
-    for attack in ATTACKS:
-        yield attack.name, partial(survive, attack)
+    for attack in ATTACKS[: setting.cases]:
+        yield Case(attack.name, partial(survive, attack))

@@ -27,7 +27,7 @@ HANDLER = '"><img src=x onerror=alert(1)>'
 SUCCESS = 0
 
 
-def _line(cell: str, **changes: Any) -> dict[str, Any]:
+def run_line(cell: str, **changes: Any) -> dict[str, Any]:
     """Return the record of a finished run."""
     return {
         "run_id": "r", "status": "finished", "model": "BPR", "dataset": "toy", "seed": 1,
@@ -59,8 +59,8 @@ def _figures() -> list[str]:
 def _shown_as_text(arena: Arena) -> None:
     """Whatever names and errors hold, a page shows it as text."""
     lines = [
-        _line(f"A {SCRIPT}"),
-        _line(HANDLER, status="failed", error=f"{SCRIPT} {HANDLER}", test=None),
+        run_line(f"A {SCRIPT}"),
+        run_line(HANDLER, status="failed", error=f"{SCRIPT} {HANDLER}", test=None),
     ]
     note = f"{SCRIPT}{HANDLER}"
     folder = folder_of(lines, title=note, artefact=note, command=["x", note], experiment=note)
@@ -81,7 +81,7 @@ def _climbing_figures(arena: Arena) -> None:
          "series": "../../../canary", "group": "../../../canary"}
         for number in range(2)
     ]  # fmt: skip
-    folder = folder_of([_line("c0"), _line("c1")], cells=cells, artefact="fig6")
+    folder = folder_of([run_line("c0"), run_line("c1")], cells=cells, artefact="fig6")
     code, _, told = called(["report", str(folder), *_figures()])
     require(code == SUCCESS, told[-300:])
 
@@ -89,7 +89,7 @@ def _climbing_figures(arena: Arena) -> None:
 def _formulas(arena: Arena) -> None:
     """Names that LaTeX, matplotlib or Markdown would read as commands stay text."""
     names = [r"\input{/etc/passwd}", r"$\frac{1$", r"\write18{touch x}", "[a](javascript:x)"]
-    folder = folder_of([_line(name) for name in names], title=r"$\bad{$ \immediate")
+    folder = folder_of([run_line(name) for name in names], title=r"$\bad{$ \immediate")
     code, _, told = called(["report", str(folder), *_figures()])
     require(code == SUCCESS, told[-300:])
     for name in names[:3]:
@@ -101,9 +101,9 @@ def _per_user(write: Callable[[Arena, Path], str]) -> Callable[[Arena], None]:
     """Attack by the file of per-user metrics that a run names."""
 
     def run(arena: Arena) -> None:
-        folder = folder_of([_line("a"), _line("b")])
+        folder = folder_of([run_line("a"), run_line("b")])
         named = write(arena, folder)
-        folder_of([_line("a", per_user=named), _line("b", per_user=named)])
+        folder_of([run_line("a", per_user=named), run_line("b", per_user=named)])
         experiment = read_experiment(folder)
         refused(lambda: experiment.per_user(experiment.runs[0]), "per-user file")
 
@@ -146,7 +146,7 @@ def _climbing_hash(arena: Arena) -> None:
     """What a line calls its settings is never a path that is cleared."""
     precious = Path("precious")
     precious.mkdir()
-    folder = folder_of([_line("a", settings_hash="../../../../../precious")])
+    folder = folder_of([run_line("a", settings_hash="../../../../../precious")])
     shown = Folder(folder)
     require(len(shown.recorded().finished) == 1, "the line was not read")
     refused(lambda: shown.clear_work("../../../../precious"), "settings")
@@ -203,7 +203,7 @@ def _mistyped(changes: Mapping[str, Any]) -> Callable[[Arena], None]:
     """Attack by a plan of wrong types."""
 
     def run(arena: Arena) -> None:
-        folder = folder_of([_line("a")], **changes)
+        folder = folder_of([run_line("a")], **changes)
         turned_away(["report", str(folder), "--no-figures"], "plan.json")
 
     return run

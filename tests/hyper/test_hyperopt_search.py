@@ -146,6 +146,32 @@ def test_failed_trials_are_shown_and_do_not_win():
     assert search.table().count("failed: training loss") == 2
 
 
+@pytest.mark.parametrize("algo", ["random", "bayes"])
+def test_a_failed_trial_does_not_end_a_search_with_patience(algo):
+    trained = []
+
+    def train(settings):
+        trained.append(settings["a"])
+        if len(trained) % 2:
+            raise SlifError("training loss is not finite")
+        score = 1.0 - abs(settings["a"] - 0.5)
+        return {"best_valid_score": score, "valid_score_bigger": True, "best_valid_result": {}}
+
+    search = Search(train, [Parameter("a", "uniform", (0.0, 1.0))], algo, 8, early_stop=8)
+    search.run()
+    assert len(trained) == 8
+    assert search.best_score == max(1.0 - abs(a - 0.5) for a in trained[1::2])
+
+
+def test_a_search_ends_after_trials_without_progress():
+    def train(settings):
+        return {"best_valid_score": 0.5, "valid_score_bigger": True, "best_valid_result": {}}
+
+    search = Search(train, [Parameter("a", "uniform", (0.0, 1.0))], "random", 50, early_stop=3)
+    search.run()
+    assert len(search.rows) == 4  # the best, then three no better
+
+
 def test_no_result_at_all_is_an_error():
     def train(params):
         raise SlifError("never")
