@@ -9,7 +9,7 @@ CHECKS: tuple[Check, ...] = (
         "hostile",
         "files that attack: no code runs, nothing is unpickled or written outside",
         "reliability.hostile:cases",
-        94,
+        96,
     ),
     Check(
         "fuzz",

@@ -24,7 +24,11 @@ _STARTS = frozenset({"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen
 _CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "shutil.rmtree"})
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _ASKED = ("git", "fc-list")  # for the commit of a record, and by matplotlib for its fonts
-_CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")  # of libraries, made at their first use
+_CACHES = (
+    "MPLCONFIGDIR",
+    "RECBOLE_SLIF_CACHE",
+    "TORCHINDUCTOR_CACHE_DIR",
+)  # of libraries, made at their first use
 _HARMLESS = ("/dev/null", "/dev/tty", "/proc/")
 
 

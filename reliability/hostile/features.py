@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recbole_slif.data import cache
 from recbole_slif.data.tables import read_table
 from recbole_slif.data.validate import open_matrix, read_ids
 from reliability.hostile.arena import Arena, Attack, called, refused, require, turned_away
@@ -128,6 +130,28 @@ def _long_line(arena: Arena) -> None:
     turned_away(arena.words(), "toy.train.inter", "line 2")
 
 
+def _cached(write: Callable[[Arena], dict[str, np.ndarray]]) -> Callable[[Arena], None]:
+    """Attack by an entry of the data cache; it counts as damaged."""
+
+    def run(arena: Arena) -> None:
+        path = arena.folder / "toy-key.npz"
+        np.savez(path, allow_pickle=True, **write(arena))  # type: ignore[arg-type]
+        try:
+            cache.load_entry(path, "key")
+        except cache.DamagedError:
+            return
+        raise AssertionError("the entry was used")
+
+    return run
+
+
+def _cached_tree(arena: Arena) -> dict[str, np.ndarray]:
+    """Return an entry with a right checksum and a tree that names what there is not."""
+    header = {"name": cache._NAME, "key": "key", "tree": {"kind": "enum", "of": "os", "is": "x"}}
+    texts = {"header": json.dumps(header), "checksum": cache._checksum(header, {})}
+    return {name: np.frombuffer(text.encode(), np.uint8) for name, text in texts.items()}
+
+
 ATTACKS = [
     Attack("matrix: pickled objects", _npy(_objects)),
     Attack("matrix: a bare pickle", _npy(lambda arena: pickle.dumps(arena.bomb))),
@@ -142,6 +166,11 @@ ATTACKS = [
     Attack("files: a pickle for tokens", _ids),
     Attack("files: a line of five million cells", _long_line),
     Attack("matrix that LDiffRec reads", _own_embedding),
+    Attack(
+        "data cache: pickled objects",
+        _cached(lambda arena: {"header": np.array([arena.bomb], dtype=object)}),
+    ),
+    Attack("data cache: a tree of anything", _cached(_cached_tree)),
     Attack("tokens: escape codes in a message", _escapes_in_tokens),
     Attack("tokens: escape codes in a header", _escapes_in_header),
     Attack("tokens: escape codes in lists", _escapes_in_lists),
