@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderM
 from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import process_group, registry
-from recbole_slif.config_checks import check_settings
+from recbole_slif.config_checks import check_settings, refuse_code_of_files
 from recbole_slif.config_keys import Key, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
 from recbole_slif.data.locate import config_folder
@@ -158,9 +158,7 @@ class SlifConfig(Config):
         for key, value in (("model", model), ("dataset", dataset)):
             if value is None:
                 raise ConfigError(f"no {key} is named; write --{key}=NAME.")
-        given = [source for key, source, value in self._given if (key, value) == ("model", model)]
-        if ":" in str(model) and given and all(source.startswith("file ") for source in given):
-            raise ConfigError(f"model '{model}' is code that a file names; name it with --model.")
+        refuse_code_of_files(model, self._given)
         name, model_class = find_model_class(model)  # type: ignore[arg-type]
         return name, model_class, str(dataset)
 
@@ -377,8 +375,9 @@ def _unknown_key(key: str, source: str, model: str, known: Mapping[str, Key]) ->
             if key in read_keys(path, ours=folder is folders[0]):
                 owners[path.stem] = None
     if owners:
+        near = nearest(key, known, 0.8) or "."
         named = ", ".join(list(owners)[:4])
-        return ConfigError(f"{source}: key '{key}' belongs to {named}, not to {model}.")
+        return ConfigError(f"{source}: key '{key}' belongs to {named}, not to {model}{near}")
     return ConfigError(f"{source}: key '{key}' is not known{nearest(key, known) or '.'}")
 
 

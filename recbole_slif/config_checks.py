@@ -48,6 +48,21 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             check_interval(f"val_interval: {field}", interval)
 
 
+def refuse_code_of_files(model: Any, given: Sequence[tuple[str, str, Any]]) -> None:
+    """Refuse a model `module:Class` that configuration files alone have named.
+
+    Args:
+        model: the model's name or class.
+        given: key, source and value of all that was given.
+
+    Raises:
+        ConfigError: importing it would run code on the word of a file.
+    """
+    sources = [source for key, source, value in given if (key, value) == ("model", model)]
+    if ":" in str(model) and sources and all(source.startswith("file ") for source in sources):
+        raise ConfigError(f"model '{model}' is code that a file names; name it with --model.")
+
+
 def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
     """Check that the metrics exist and that the validation metric is among them.
 

@@ -202,8 +202,8 @@ def read_keys(path: Path, ours: bool) -> Mapping[str, Key]:
     return keys
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return a hint `; did you mean 'x'?` for a mistyped name, empty if nothing is near."""
     folded = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=cutoff)
     return f"; did you mean '{folded[near[0]]}'?" if near else ""

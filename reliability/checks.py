@@ -21,7 +21,7 @@ CHECKS: tuple[Check, ...] = (
         "keys",
         "every key misspelt by one letter is refused with the right suggestion",
         "reliability.keys:cases",
-        1_498,
+        1_520,
     ),
     Check(
         "numbers",

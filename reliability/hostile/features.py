@@ -135,7 +135,7 @@ def _cached(write: Callable[[Arena], dict[str, np.ndarray]]) -> Callable[[Arena]
 
     def run(arena: Arena) -> None:
         path = arena.folder / "toy-key.npz"
-        np.savez(path, allow_pickle=True, **write(arena))  # type: ignore[arg-type]
+        np.savez(path, allow_pickle=True, **write(arena))
         try:
             cache.load_entry(path, "key")
         except cache.DamagedError:
