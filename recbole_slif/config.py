@@ -199,9 +199,8 @@ class SlifConfig(Config):
     def _take(self, values: Mapping[str, Any], source: str) -> None:
         """Take defaults as the next layer."""
         for key, value in values.items():
-            known = self._known.get(key)
-            if known is not None:
-                value = known.convert(value, source)
+            if key in self._known:
+                value = self._known[key].convert(value, source)
             self.internal_config_dict[key] = _merge(key, self.internal_config_dict.get(key), value)
             self.sources[key] = source
 
