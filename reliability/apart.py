@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import traceback
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def apart(run: Callable[[], object], seconds: float = SECONDS) -> None:
 
 
 def _tell(run: Callable[[], object], sender: Connection) -> None:
+    logging.disable(logging.WARNING)  # what was put right in the data, thousands of times
     try:
         run()
     except Exception as error:
