@@ -1,6 +1,6 @@
 """Writes a dump of reviews as large as you like, to measure `dataset_tools interactions` on.
 
-`python -m benchmarks.raw_reviews 10000000 /tmp/reviews.json.gz`: lines like Amazon's of 2014, with
+`python -m benchmarks.raw_reviews 10000000 reviews.json.gz`: lines like Amazon's of 2014, with
 a few activity-heavy users and items and very many rare ones, some reviews twice, some lines broken.
 """
 

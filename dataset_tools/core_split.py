@@ -2,71 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from recbole_slif.data.protocol import ratio_split
+from recbole_slif.data.protocol import parts_by_rank
+
+from .row_file import ROW, RowFile, RowWriter
 
 
-def distinct_pairs(
-    users: np.ndarray, items: np.ndarray, rating: np.ndarray, time: np.ndarray, latest: bool
-) -> np.ndarray:
+def best_rows(pair: np.ndarray, rating: np.ndarray, time: np.ndarray, latest: bool) -> np.ndarray:
     """Choose one row for each pair of user and item.
 
     The latest (or earliest) stays; rows of one time are settled by the higher rating, and a row
     with time or rating comes before one without, so that the order of rows decides nothing.
 
     Args:
-        users: `[n]` numbers.
-        items: `[n]` numbers.
+        pair: `[n]` number of each row's pair.
         rating: `[n]`, NaN for none.
         time: `[n]`, NaN for none.
         latest: False keeps the earliest.
 
     Returns:
-        Ascending row numbers.
+        Row numbers, in the order of pairs.
     """
-    pair = users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items
     order = np.lexsort((-rating, -time if latest else time, pair))
     pair = pair[order]
     first = np.ones(len(order), dtype=bool)
     first[1:] = pair[1:] != pair[:-1]
-    return np.sort(order[first])
+    return order[first]
 
 
 class Core(NamedTuple):
     """What is left of a k-core.
 
     Attributes:
-        rows: Ascending row numbers.
+        rows: The rows, in the order in which they were.
         rounds: How often rows had to be removed.
+        users: Users that are left.
+        items: Items that are left.
     """
 
-    rows: np.ndarray
+    rows: RowFile
     rounds: int
+    users: int
+    items: int
 
 
-def k_core(users: np.ndarray, items: np.ndarray, user_min: int, item_min: int) -> Core:
-    """Drop users and items with too few interactions until none is left.
+class _Counts:
+    """How often each number occurs, up to the limit that matters: a byte for each where it fits.
 
     Args:
-        users: `[n]` numbers from 0, of distinct pairs.
-        items: `[n]` numbers from 0.
-        user_min: Interactions each user keeps at least.
-        item_min: Interactions each item keeps at least.
+        size: Numbers lie below it.
+        least: What a number has to reach.
     """
-    rows = np.arange(len(users))
-    rounds = 0
-    while len(rows):
-        here, there = users[rows], items[rows]
-        keep = (np.bincount(here)[here] >= user_min) & (np.bincount(there)[there] >= item_min)
-        if keep.all():
-            break
-        rows = rows[keep]
-        rounds += 1
-    return Core(rows, rounds)
+
+    def __init__(self, size: int, least: int) -> None:
+        self._least = least
+        self._values = np.zeros(size, dtype=np.uint8 if least < 256 else np.uint32)
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Count `[n]` numbers."""
+        found, times = np.unique(numbers, return_counts=True)
+        self._values[found] = np.minimum(self._values[found] + times, self._least)
+
+    def enough(self, numbers: np.ndarray) -> np.ndarray:
+        """Return whether each of `[n]` numbers occurs often enough."""
+        return self._values[numbers] >= self._least
+
+    def met(self) -> int:
+        """Return how many numbers occur at all."""
+        return int(np.count_nonzero(self._values))
+
+
+def k_core(rows: RowFile, n_users: int, n_items: int, least: tuple[int, int], folder: Path) -> Core:
+    """Drop users and items with too few interactions until none is left.
+
+    The rows are read once a round; memory holds four bytes for each user and item, two counts
+    of it and of the next round.
+
+    Args:
+        rows: Distinct pairs.
+        n_users: Users lie below it; each occurs.
+        n_items: Items lie below it; each occurs.
+        least: Interactions that each user and each item keeps.
+        folder: For two files, one of which is what is left.
+    """
+    if max(least) <= 1:
+        return Core(rows, 0, n_users, n_items)
+    sizes, rounds = (n_users, n_items), -1
+    counts: list[_Counts] = []
+    while True:
+        fresh = [_Counts(size, limit) for size, limit in zip(sizes, least, strict=True)]
+        with RowWriter(folder / f"core{rounds % 2}") as out:
+            for part in rows.chunks("count" if rounds < 0 else f"core, round {rounds + 1}"):
+                if counts:
+                    kept = counts[0].enough(part["user"]) & counts[1].enough(part["item"])
+                    part = part[kept]
+                    out.write(part)
+                fresh[0].add(part["user"])
+                fresh[1].add(part["item"])
+        if counts and out.size == len(rows):
+            return Core(rows, rounds, counts[0].met(), counts[1].met())
+        rows = RowFile(out.path) if counts else rows
+        counts, rounds = fresh, rounds + 1
 
 
 def ratio_cuts(count: int, ratios: Sequence[float]) -> list[int]:
@@ -94,35 +135,37 @@ def leave_one_out_cuts(count: int) -> list[int]:
 
 
 def split(
-    users: np.ndarray,
-    time: np.ndarray | None,
-    seed: int,
-    ratios: Sequence[float] | None,
-) -> list[np.ndarray]:
-    """Split each user's interactions.
+    rows: RowFile, by_time: bool, seed: int, ratios: Sequence[float] | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split each user's interactions; the rows of one user are in memory at once.
 
     Args:
-        users: `[n]` user of each interaction in canonical order (by user, then item).
-        time: `[n]` to split in the order of time (equal times: by item); None draws at random, as
-            the protocol `ratio_811` draws from the same seed.
+        rows: Interactions in canonical order (by user, then item).
+        by_time: Split in the order of time (equal times: by item); False draws at random, as the
+            protocol `ratio_811` draws from the same seed.
         seed: Of the draw.
         ratios: Of train, validation and test; None leaves one out for each of the latter.
 
-    Returns:
-        Three ascending index arrays: train, valid, test.
+    Yields:
+        Rows of whole users, and `[n]` the part of each: 0 train, 1 valid, 2 test.
     """
 
     def cut(count: int) -> list[int]:
         return leave_one_out_cuts(count) if ratios is None else ratio_cuts(count, ratios)
 
-    if time is None:
-        return ratio_split(users, seed, cut)
-    order = np.lexsort((time, users))
-    _, start, counts = np.unique(users[order], return_index=True, return_counts=True)
-    rank = np.arange(len(users)) - np.repeat(start, counts)
-    cuts = {int(count): cut(int(count)) for count in np.unique(counts)}
-    first = np.repeat([cuts[int(count)][0] for count in counts], counts)
-    second = np.repeat([cuts[int(count)][1] for count in counts], counts)
-    part = np.empty(len(users), dtype=np.int64)
-    part[order] = (rank >= first).astype(np.int64) + (rank >= second)
-    return [np.flatnonzero(part == phase) for phase in range(3)]
+    generator = np.random.default_rng(seed)
+    for part in _whole_users(rows):
+        keys = part["time"] if by_time else generator.random(len(part))
+        yield part, parts_by_rank(part["user"], keys, cut)
+
+
+def _whole_users(rows: RowFile) -> Iterator[np.ndarray]:
+    """Yield rows in pieces that end where a user does."""
+    rest = np.empty(0, dtype=ROW)
+    for part in rows.chunks("split"):
+        rest = np.concatenate([rest, part])
+        edge = int(np.searchsorted(rest["user"], rest["user"][-1]))
+        if edge:
+            yield rest[:edge]
+            rest = rest[edge:]
+    yield rest

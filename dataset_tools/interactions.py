@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from . import reviews
-from .core_split import distinct_pairs, k_core, split
+from .core_split import k_core, split
 from .faults import Faults
+from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
-from .token_table import TokenColumn, TokenTable
+from .token_order import SortedTokens
 from .writing import LazyColumn, write_columns
 
 DESCRIPTION = """\
@@ -92,23 +94,21 @@ class Limits:
 
 @dataclass(frozen=True)
 class Table:
-    """Interactions in canonical order: by user token, then item token, shorter ones first.
+    """Interactions on disk in canonical order: by user token, then item token, shorter ones first.
 
     Attributes:
-        user_tokens: Distinct users in that order.
-        item_tokens: Distinct items in that order.
-        users: `[n]` index of each interaction's user.
-        items: `[n]` index of each interaction's item.
-        rating: `[n]`, NaN for none.
-        time: `[n]`, NaN for none.
+        rows: The interactions; users and items are numbers of tokens.
+        users: User tokens.
+        items: Item tokens.
+        n_users: How many users the rows have.
+        n_items: How many items they have.
     """
 
-    user_tokens: TokenColumn
-    item_tokens: TokenColumn
-    users: np.ndarray
-    items: np.ndarray
-    rating: np.ndarray
-    time: np.ndarray
+    rows: RowFile
+    users: SortedTokens
+    items: SortedTokens
+    n_users: int
+    n_items: int
 
 
 def run(options: argparse.Namespace) -> None:
@@ -133,8 +133,8 @@ def run(options: argparse.Namespace) -> None:
                 f"{sum(counts.values()):,} filtered); check --format, --columns and the filters"
             )
         table, found = reduce(store, cores, options.keep == "last")
-    counts_shown = {**counts, **found, **write(table, options)}
-    fault_log.conclude(counts_shown, faults, options)
+        shown = {**counts, **found, **write(table, options, store.folder)}
+    fault_log.conclude(shown, faults, options)
 
 
 def read_limits(options: argparse.Namespace) -> Limits:
@@ -212,75 +212,45 @@ def reduce(store: RowStore, cores: tuple[int, int], latest: bool) -> tuple[Table
     Raises:
         DataError: Nothing is left.
     """
-    users, items = store.codes("user"), store.codes("item")
+    pairs, users, items = store.pairs(latest)
     counts = {
         "usable interactions": store.size,
-        "their users": int(users.max()) + 1,
-        "their items": int(items.max()) + 1,
+        "their users": len(users),
+        "their items": len(items),
+        "repeated pairs of user and item left out": store.size - len(pairs),
     }
-    rows = distinct_pairs(users, items, store.column("rating"), store.column("time"), latest)
-    counts["repeated pairs of user and item left out"] = store.size - len(rows)
-    users, items = users[rows], items[rows]
-    core = k_core(users, items, *cores)
+    core = k_core(pairs, len(users), len(items), cores, store.folder)
     counts[f"left out by the core of {cores[0]} per user and {cores[1]} per item"] = len(
-        rows
+        pairs
     ) - len(core.rows)
     counts["rounds of that"] = core.rounds
     if not len(core.rows):
         raise DataError(
             f"no user and item have {cores[0]} and {cores[1]} interactions; lower --core"
         )
-    rows, users, items = rows[core.rows], users[core.rows], items[core.rows]
-    return _canonical(store, rows, users, items), counts
+    return Table(core.rows, users, items, core.users, core.items), counts
 
 
-def _canonical(store: RowStore, rows: np.ndarray, users: np.ndarray, items: np.ndarray) -> Table:
-    _, first_user, users = np.unique(users, return_index=True, return_inverse=True)
-    _, first_item, items = np.unique(items, return_index=True, return_inverse=True)
-    user_tokens, users, user_order = _ranked(store, "user", rows[first_user], users)
-    item_tokens, items, item_order = _ranked(store, "item", rows[first_item], items)
-    order = np.lexsort((items, users))
-    rows = rows[order]
-    rating, time = store.column("rating")[rows], store.column("time")[rows]
-    return Table(
-        TokenColumn(user_tokens, user_order),
-        TokenColumn(item_tokens, item_order),
-        users[order],
-        items[order],
-        rating,
-        time,
-    )
-
-
-def _ranked(
-    store: RowStore, name: str, first: np.ndarray, codes: np.ndarray
-) -> tuple[TokenTable, np.ndarray, np.ndarray]:
-    """Return the tokens, the rank of each row's token, and the number of each rank's token.
+def write(table: Table, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Write `.inter`, or one file for each part of the split.
 
     Args:
-        store: The rows.
-        name: `user` or `item`.
-        first: `[n_tokens]` a row of each code.
-        codes: `[n]` code of each row.
+        table: The interactions.
+        options: `name`, `out` and those of the split.
+        folder: For the rows of each part.
+
+    Returns:
+        Counts and file names.
     """
-    by_row = np.argsort(first)
-    tokens = store.tokens(name, first[by_row])
-    ranks = tokens.ranks()
-    rank_of_code = np.empty_like(ranks)
-    rank_of_code[by_row] = ranks
-    return tokens, rank_of_code[codes], np.argsort(ranks)
-
-
-def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
-    """Write `.inter`, or one file for each part of the split; return counts and file names."""
     counts: dict[str, Any] = {
-        "users": len(table.user_tokens),
-        "items": len(table.item_tokens),
-        "interactions": len(table.users),
+        "users": table.n_users,
+        "items": table.n_items,
+        "interactions": len(table.rows),
     }
-    parts: Mapping[str, np.ndarray] = {"": np.arange(len(table.users))}
+    rated, timed, untimed = _filled(table.rows)
+    parts: Mapping[str, RowFile] = {"": table.rows}
     if options.split != "none":
-        parts = _split(table, options)
+        parts = _split(table.rows, options, folder, untimed)
         counts |= {part: len(rows) for part, rows in parts.items()}
         # A part that has become empty must not live on from an earlier run.
         for part in set(PARTS) - set(parts):
@@ -288,28 +258,42 @@ def write(table: Table, options: argparse.Namespace) -> dict[str, Any]:
     names = []
     for part, rows in parts.items():
         names.append(".".join(word for word in (options.name, part, "inter") if word))
-        write_columns(options.out / names[-1], _columns(table, rows))
+        columns: dict[str, LazyColumn] = {
+            "user_id:token": TokenColumn(rows, "user", table.users),
+            "item_id:token": TokenColumn(rows, "item", table.items),
+        }
+        if rated:
+            columns["rating:float"] = NumberColumn(rows, "rating")
+        if timed:
+            columns["timestamp:float"] = NumberColumn(rows, "time")
+        write_columns(options.out / names[-1], columns)
     return {**counts, "files": ", ".join(names)}
 
 
-def _columns(table: Table, rows: np.ndarray) -> dict[str, np.ndarray | LazyColumn]:
-    columns: dict[str, np.ndarray | LazyColumn] = {
-        "user_id:token": table.user_tokens.take(table.users[rows]),
-        "item_id:token": table.item_tokens.take(table.items[rows]),
-    }
-    for name, values in (("rating:float", table.rating), ("timestamp:float", table.time)):
-        if not np.isnan(values).all():
-            columns[name] = values[rows]
-    return columns
+def _filled(rows: RowFile) -> tuple[bool, bool, bool]:
+    """Return whether any row has a rating, any a time, and any no time."""
+    rated = timed = untimed = False
+    for part in rows.chunks("look for ratings and times"):
+        lacking = np.isnan(part["time"])
+        rated |= not np.isnan(part["rating"]).all()
+        timed |= not lacking.all()
+        untimed |= bool(lacking.any())
+    return rated, timed, untimed
 
 
-def _split(table: Table, options: argparse.Namespace) -> dict[str, np.ndarray]:
+def _split(
+    rows: RowFile, options: argparse.Namespace, folder: Path, untimed: bool
+) -> dict[str, RowFile]:
     ratios = options.ratios if options.split == "ratio" else None
     order = options.order or ("random" if ratios else "time")
-    if order == "time" and np.isnan(table.time).any():
+    if order == "time" and untimed:
         raise DataError(
             "--order time: some interactions have no time; name its column, or use --order random"
         )
-    time = table.time if order == "time" else None
-    found = split(table.users, time, options.seed, ratios)
-    return {part: rows for part, rows in zip(PARTS, found, strict=True) if len(rows)}
+    with ExitStack() as stack:
+        files = [stack.enter_context(RowWriter(folder / part)) for part in PARTS]
+        for found, part in split(rows, order == "time", options.seed, ratios):
+            for phase, file in enumerate(files):
+                file.write(found[part == phase])
+    written = {part: RowFile(folder / part) for part in PARTS}
+    return {part: found for part, found in written.items() if len(found)}

@@ -1,34 +1,29 @@
-"""Millions of interactions on disk, as numbers: tokens are read back for those that stay.
+"""Any number of interactions on disk: numbered by their tokens, sorted, one kept of each pair.
 
-A token is kept as two independent hashes, of which the second proves the first: memory does not
-grow with the number of distinct ids.
+Rows are sorted in runs that are then merged in pieces: memory grows neither with the rows nor with
+the distinct ids.
 """
 
 from __future__ import annotations
 
 import shutil
-import zlib
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
 
 import numpy as np
 
 from recbole_slif.errors import DataError
 
-from .token_table import TokenTable
+from .core_split import best_rows
+from .progress import bar
+from .row_file import ROW, RowFile, RowWriter
+from .token_order import SortedTokens, TokenSorter
 
-_FLUSH = 1 << 17
-_COLUMNS = {
-    "user": "q",
-    "item": "q",
-    "user_check": "I",
-    "item_check": "I",
-    "rating": "d",
-    "time": "d",
-}
+# A batch ends at so many rows, or so many characters of their tokens.
+_BATCH, _BATCH_CHARS = 1 << 17, 32 << 20
+# Rows that are sorted at once, and rows in memory while runs are merged.
+_SORTED, _MERGED, _LEAST_PIECE = 1 << 20, 1 << 20, 1 << 8
 
 
 class RowStore:
@@ -36,23 +31,28 @@ class RowStore:
 
     Args:
         folder: Made afresh; what a killed run left there is removed.
+
+    Attributes:
+        folder: That folder, for files of the caller's as well.
+        size: Rows so far.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder, self.size = folder, 0
         self._rows: list[tuple[str, str, float, float]] = []
-        self._files: dict[str, IO[bytes]] = {}
-        self.size = 0
+        self._chars = 0
+        self._batches: list[int] = []
 
     def __enter__(self) -> RowStore:
         """Make the folder."""
         try:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(parents=True)
-            names = (*_COLUMNS, "user_token", "item_token")
-            self._files = {name: (self._folder / name).open("wb") for name in names}
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            self._file = RowWriter(self.folder / "rows")
+            self._users = TokenSorter(self.folder, "user")
+            self._items = TokenSorter(self.folder, "item")
         except OSError as error:
-            raise DataError(f"{self._folder}: cannot be made ({error.strerror})") from error
+            raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from error
         return self
 
     def __exit__(
@@ -61,76 +61,145 @@ class RowStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the folder."""
-        for file in self._files.values():
-            file.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder.
+
+        Raises:
+            DataError: The block ended because the disk is full or cannot be written.
+        """
+        self._users.close()
+        self._items.close()
+        with self._file:
+            pass
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise DataError(f"{self.folder}: rows cannot be kept there ({reason})") from error
 
     def add(self, user: str, item: str, rating: float, time: float) -> None:
         """Append a row; tokens hold no tab and no line end."""
         self._rows.append((user, item, rating, time))
-        self.size += 1
-        if len(self._rows) >= _FLUSH:
+        self._chars += len(user) + len(item)
+        if len(self._rows) >= _BATCH or self._chars >= _BATCH_CHARS:
             self._flush()
 
     def _flush(self) -> None:
         if not self._rows:
             return
-        user, item, rating, time = zip(*self._rows, strict=True)
-        columns: dict[str, Iterable[Any]] = {"rating": rating, "time": time}
-        for name, tokens in (("user", user), ("item", item)):
-            columns[name] = map(hash, tokens)
-            columns[f"{name}_check"] = map(zlib.crc32, map(str.encode, tokens))
-            self._files[f"{name}_token"].write(("\n".join(tokens) + "\n").encode())
-        for name, values in columns.items():
-            array(_COLUMNS[name], values).tofile(self._files[name])
+        users, items, ratings, times = zip(*self._rows, strict=True)
         self._rows.clear()
+        rows = np.empty(len(users), dtype=ROW)
+        rows["user"], rows["item"] = self._users.add(users), self._items.add(items)
+        rows["rating"], rows["time"] = ratings, times
+        self._file.write(rows)
+        self._batches.append(len(rows))
+        self.size += len(rows)
+        self._chars = 0
 
     def finish(self) -> None:
         """Write what is still in memory; no row can be added afterwards."""
         self._flush()
-        for file in self._files.values():
-            file.close()
+        with self._file:
+            pass
 
-    def column(self, name: str) -> np.ndarray:
-        """Return `rating` or `time`, `[size]` float64."""
-        return np.fromfile(self._folder / name, dtype=np.dtype(_COLUMNS[name]))
-
-    def codes(self, name: str) -> np.ndarray:
-        """Number the distinct tokens of `user` or `item`.
-
-        Returns:
-            `[size]` int32; the numbers are of no further meaning.
-
-        Raises:
-            DataError: Two tokens have one hash: about one run in a million with six million ids.
-        """
-        hashes = self.column(name)
-        order = np.argsort(hashes, kind="stable")
-        hashes = hashes[order]
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = hashes[1:] != hashes[:-1]
-        del hashes
-        check = self.column(f"{name}_check")[order]
-        if (check[1:] != check[:-1])[~new[1:]].any():
-            raise DataError(f"two {name} ids have one hash; run the command again")
-        del check
-        codes = np.empty(len(order), dtype=np.int32)
-        codes[order] = np.cumsum(new, dtype=np.int32) - np.int32(1)
-        return codes
-
-    def tokens(self, name: str, rows: np.ndarray) -> TokenTable:
-        """Return the `user` or `item` token of some rows.
+    def pairs(self, latest: bool) -> tuple[RowFile, SortedTokens, SortedTokens]:
+        """Sort all rows by user and item, and keep one of each pair (see `best_rows`).
 
         Args:
-            name: `user` or `item`.
-            rows: `[n]` ascending row numbers.
-        """
-        return TokenTable(self._lines(name, rows))
+            latest: False keeps the earliest.
 
-    def _lines(self, name: str, rows: np.ndarray) -> Iterator[str]:
-        with (self._folder / f"{name}_token").open(encoding="utf-8", newline="\n") as file:
-            lines = enumerate(file)
-            for start in range(0, len(rows), _FLUSH):
-                for row in rows[start : start + _FLUSH].tolist():
-                    yield next(line for number, line in lines if number == row)[:-1]
+        Returns:
+            Rows whose users and items are numbers of the tokens beside them.
+        """
+        users, items = self._users.merge(), self._items.merge()
+        ends = self._sorted_runs(latest, len(items))
+        target = self.folder / "pairs"
+        source = self.folder / "sorted"
+        if len(ends) == 1:
+            source.rename(target)
+        else:
+            _merge(RowFile(source), ends, target, latest, len(items))
+            source.unlink()
+        return RowFile(target), users, items
+
+    def _sorted_runs(self, latest: bool, n_items: int) -> list[int]:
+        """Write sorted runs of distinct pairs; return where each ends."""
+        rows = RowFile(self.folder / "rows")
+        waiting: list[np.ndarray] = []
+        ends: list[int] = []
+        at = 0
+        with (
+            RowWriter(self.folder / "sorted") as out,
+            bar(self.size * ROW.itemsize, "sort interactions") as shown,
+        ):
+            for batch, size in enumerate(self._batches):
+                part = rows.read(at, at + size)
+                at += size
+                part["user"] = self._users.ranks(batch)[part["user"]]
+                part["item"] = self._items.ranks(batch)[part["item"]]
+                waiting.append(part)
+                shown.update(part.nbytes)
+                if sum(map(len, waiting)) >= _SORTED or at == self.size:
+                    out.write(_distinct(waiting, latest, n_items))
+                    ends.append(out.size)
+                    waiting = []
+        rows.path.unlink()
+        return ends
+
+
+def _distinct(parts: Sequence[np.ndarray], latest: bool, n_items: int) -> np.ndarray:
+    """Return one row of each pair of all parts, by user and item."""
+    rows = np.concatenate(parts)
+    pair = _pairs(rows, n_items)
+    return rows[best_rows(pair, rows["rating"], rows["time"], latest)]
+
+
+def _pairs(rows: np.ndarray, n_items: int) -> np.ndarray:
+    """Return a number for each pair of user and item, `[n]`, in their order."""
+    return rows["user"].astype(np.uint64) * np.uint64(n_items) + rows["item"]
+
+
+def _merge(source: RowFile, ends: Sequence[int], target: Path, latest: bool, n_items: int) -> None:
+    """Merge sorted runs, each without repeated pairs, into one such file."""
+    piece = max(_MERGED // len(ends), _LEAST_PIECE)
+    runs = [_Run(source, start, end, piece) for start, end in zip([0, *ends], ends, strict=False)]
+    with (
+        RowWriter(target) as out,
+        bar(len(source) * ROW.itemsize, "merge interactions") as shown,
+    ):
+        while runs := [run for run in runs if run.fill()]:
+            edges = [_pairs(run.rows[-1:], n_items)[0] for run in runs if not run.ended]
+            edge = min(edges) if edges else None
+            parts = [run.take(edge, n_items) for run in runs]
+            out.write(_distinct(parts, latest, n_items))
+            shown.update(sum(part.nbytes for part in parts))
+
+
+class _Run:
+    """A stretch of sorted rows, read in pieces.
+
+    Attributes:
+        rows: Those in memory.
+        ended: Whether no others are on disk.
+    """
+
+    def __init__(self, source: RowFile, start: int, end: int, piece: int) -> None:
+        self._source, self._at, self._end, self._piece = source, start, end, piece
+        self.rows = np.empty(0, dtype=ROW)
+        self.ended = start == end
+
+    def fill(self) -> bool:
+        """Read on where few rows are left; return whether there are any."""
+        if not self.ended and 2 * len(self.rows) <= self._piece:
+            stop = min(self._at + self._piece, self._end)
+            self.rows = np.concatenate([self.rows, self._source.read(self._at, stop)])
+            self._at = stop
+            self.ended = stop == self._end
+        return bool(len(self.rows))
+
+    def take(self, edge: np.uint64 | None, n_items: int) -> np.ndarray:
+        """Remove and return the rows up to a pair; all for None."""
+        place = len(self.rows)
+        if edge is not None:
+            place = int(np.searchsorted(_pairs(self.rows, n_items), edge, side="right"))
+        taken, self.rows = self.rows[:place], self.rows[place:].copy()
+        return taken

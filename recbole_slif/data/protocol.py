@@ -138,12 +138,27 @@ def ratio_split(
     Returns:
         Three ascending index arrays: train, valid, test.
     """
-    keys = np.random.default_rng(seed).random(len(users))
+    part = parts_by_rank(users, np.random.default_rng(seed).random(len(users)), cut)
+    return [np.flatnonzero(part == phase) for phase in range(3)]
+
+
+def parts_by_rank(
+    users: np.ndarray, keys: np.ndarray, cut: Callable[[int], Sequence[int]]
+) -> np.ndarray:
+    """Return the part of each interaction by its rank among its user's.
+
+    Args:
+        users: `[n]` user of each interaction.
+        keys: `[n]` what they are ranked by; equal ones keep their order.
+        cut: See `ratio_split`.
+
+    Returns:
+        `[n]` 0 train, 1 valid, 2 test.
+    """
     rank, size = _rank_within(users, keys)
     sizes, inverse = np.unique(size, return_inverse=True)
     cuts = np.array([cut(int(n)) for n in sizes], dtype=np.int64).reshape(-1, 2)[inverse]
-    part = (rank >= cuts[:, 0]).astype(np.int64) + (rank >= cuts[:, 1])
-    return [np.flatnonzero(part == phase) for phase in range(3)]
+    return (rank >= cuts[:, 0]).astype(np.int64) + (rank >= cuts[:, 1])
 
 
 def benchmark_split(

@@ -17,8 +17,9 @@ from recbole.data.dataset import Dataset
 
 from dataset_tools import reviews
 from dataset_tools.__main__ import main
-from dataset_tools.core_split import distinct_pairs, k_core, leave_one_out_cuts, ratio_cuts
+from dataset_tools.core_split import best_rows, k_core, leave_one_out_cuts, ratio_cuts
 from dataset_tools.faults import Faults
+from dataset_tools.row_file import ROW, RowFile, RowWriter
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
 
@@ -196,7 +197,8 @@ def test_of_one_pair_the_latest_stays_whatever_the_order():
     when = rng.integers(0, 5, 400).astype(float)
     rating[::7], when[::11] = np.nan, np.nan
     for latest in (True, False):
-        rows = distinct_pairs(users, items, rating, when, latest)
+        rows = best_rows(users * 9 + items, rating, when, latest)
+        assert (np.diff(users[rows] * 9 + items[rows]) > 0).all()
         for user, item in {*zip(users.tolist(), items.tolist(), strict=True)}:
             mine = np.flatnonzero((users == user) & (items == item))
             timed = mine[~np.isnan(when[mine])]
@@ -210,11 +212,12 @@ def test_of_one_pair_the_latest_stays_whatever_the_order():
             assert rating[kept] == best or np.isnan(best)
 
 
-def test_the_core_is_the_largest_set_that_satisfies_both_limits():
+@pytest.mark.parametrize("chunk", [7, 1 << 18])
+def test_the_core_is_the_largest_set_that_satisfies_both_limits(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr("dataset_tools.row_file.CHUNK", chunk)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         pairs = np.unique(rng.integers(0, 25, (200, 2)), axis=0)
-        users, items = pairs.T
         kept = {*map(tuple, pairs.tolist())}
         while True:
             mine = [user for user, _ in kept]
@@ -223,8 +226,75 @@ def test_the_core_is_the_largest_set_that_satisfies_both_limits():
             if left == kept:
                 break
             kept = left
-        core = k_core(users, items, 7, 5)
-        assert {*map(tuple, pairs[core.rows].tolist())} == kept
+        core = k_core(written(tmp_path / "rows", pairs), 25, 25, (7, 5), tmp_path)
+        found = core.rows.read(0, len(core.rows))
+        assert list(zip(found["user"].tolist(), found["item"].tolist(), strict=True)) == sorted(
+            kept
+        )
+        assert core.users == len({user for user, _ in kept})
+        assert core.items == len({item for _, item in kept})
+
+
+def written(path, pairs):
+    rows = np.zeros(len(pairs), dtype=ROW)
+    rows["user"], rows["item"] = np.transpose(pairs)
+    with RowWriter(path) as file:
+        file.write(rows)
+    return RowFile(path)
+
+
+def test_a_core_of_hundreds_is_counted_beyond_a_byte(tmp_path):
+    pairs = [(user, item) for user in range(2) for item in range(300 + user)]
+    core = k_core(written(tmp_path / "rows", pairs), 2, 301, (301, 1), tmp_path)
+    assert (core.users, core.items, len(core.rows), core.rounds) == (1, 301, 301, 1)
+
+
+def test_the_rounds_of_a_core_are_counted(tmp_path):
+    chain = [(n, n + step) for n in range(6) for step in (0, 1)]
+    core = k_core(written(tmp_path / "rows", chain), 6, 7, (2, 2), tmp_path)
+    # From both ends an item, then its user, falls out: three rounds of items, and of users.
+    assert (core.rounds, len(core.rows), core.users, core.items) == (6, 0, 0, 0)
+
+
+def small_pieces(monkeypatch):
+    """Have a few hundred rows go through as many pieces as many millions do."""
+    for name, size in (("_BATCH", 40), ("_SORTED", 90), ("_MERGED", 60), ("_LEAST_PIECE", 3)):
+        monkeypatch.setattr(f"dataset_tools.row_store.{name}", size)
+    for name, size in (("_MERGED_BYTES", 90), ("_LEAST_PIECE", 7), ("_GAP", 1), ("_STEP", 3)):
+        monkeypatch.setattr(f"dataset_tools.token_order.{name}", size)
+    monkeypatch.setattr("dataset_tools.row_file.CHUNK", 11)
+    monkeypatch.setattr("dataset_tools.writing._ROWS", 13)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--keep", "first"],
+        ["--core", "4", "--split", "ratio"],
+        ["--core", "3", "--split", "ratio", "--order", "time"],
+        ["--user-core", "5", "--split", "leave-one-out"],
+    ],
+)
+def test_the_size_of_pieces_changes_no_byte(tmp_path, monkeypatch, words):
+    lines = as_lines("amazon-csv", made_up(1500, 9))
+    words = ["--format", "amazon-csv", *words]
+    report = tmp_path / "report.json"
+    code, whole = called(tmp_path, lines, *words, "--report", str(report))
+    before = report.read_text()
+    small_pieces(monkeypatch)
+    assert called(tmp_path, lines, *words, "--report", str(report), out="b") == (code, whole)
+    assert code == 0 and report.read_text() == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def full(self, rows):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RowWriter, "write", full)
+    code, files = called(tmp_path, as_lines("csv"), *LAYOUTS["csv"])
+    assert code == 2 and files == {}
+    assert "rows cannot be kept there (No space left on device)" in capsys.readouterr().err
 
 
 def test_cuts_are_recboles():
@@ -357,12 +427,6 @@ def test_a_killed_run_leaves_nothing_that_changes_the_next(tmp_path):
     assert sorted(os.listdir(tmp_path / "cut")) == names
     for name in names:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_two_ids_of_one_hash_are_noticed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("dataset_tools.row_store.hash", lambda text: 7, raising=False)
-    assert called(tmp_path, as_lines("csv"), *LAYOUTS["csv"])[0] == 2
-    assert "two user ids have one hash" in capsys.readouterr().err
 
 
 def test_dates_and_numbers_of_time():

@@ -1,0 +1,228 @@
+"""Sorts the distinct tokens of millions of rows on disk, shorter ones first, then by alphabet.
+
+Rows come in batches. The distinct tokens of a batch are written as a sorted run, and the runs are
+merged in pieces, so that memory grows with neither the rows nor their tokens.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from recbole_slif.errors import DataError
+
+from .progress import bar
+
+# Bytes of tokens in memory while runs are merged, shared by them.
+_MERGED_BYTES = 16 << 20
+_LEAST_PIECE = 1 << 10
+# Every so many tokens their place in the file is kept in memory.
+_STEP = 64
+# Tokens that are not asked for are read with those beside them up to these limits.
+_GAP, _READ_BYTES = 4, 1 << 20
+_MOST = (1 << 32) - 1
+
+
+def _key(token: str) -> tuple[int, str]:
+    return len(token), token
+
+
+class TokenSorter:
+    """Takes batches of tokens and numbers all distinct ones in their order.
+
+    Args:
+        folder: For its files.
+        name: What the tokens are; begins the files' names.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._file = (folder / f"{name}.runs").open("w+b")
+        self._ends = [0]
+        self._firsts = [0]
+
+    def add(self, tokens: Sequence[str]) -> np.ndarray:
+        """Take a batch.
+
+        Args:
+            tokens: Texts without line ends.
+
+        Returns:
+            `[n]` uint32 place of each among the sorted distinct tokens of the batch.
+        """
+        distinct = sorted(set(tokens))
+        distinct.sort(key=len)
+        self._file.write(("\n".join(distinct) + "\n").encode())
+        self._ends.append(self._file.tell())
+        self._firsts.append(self._firsts[-1] + len(distinct))
+        places = {token: place for place, token in enumerate(distinct)}
+        return np.fromiter(map(places.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
+
+    def merge(self) -> SortedTokens:
+        """Bring all batches together; none can be added afterwards.
+
+        Raises:
+            DataError: There are more distinct tokens than 32 bits can number.
+        """
+        self._file.flush()
+        runs = len(self._firsts) - 1
+        piece = max(_MERGED_BYTES // max(runs, 1), _LEAST_PIECE)
+        waiting = [
+            _Run(self._file, start, end, first, piece)
+            for start, end, first in zip(self._ends, self._ends[1:], self._firsts, strict=False)
+        ]
+        total = self._ends[-1]
+        path = self._folder / f"{self._name}.tokens"
+        with (
+            path.open("wb") as out,
+            (self._folder / f"{self._name}.ranks").open("wb") as ranks,
+            bar(total, f"sort {self._name}s") as shown,
+        ):
+            merged = _Merged(out)
+            while waiting := [run for run in waiting if run.fill()]:
+                shown.update(_merge_once(waiting, merged, ranks))
+        self.close()
+        (self._folder / f"{self._name}.runs").unlink()
+        return SortedTokens(path, merged.count, merged.offsets)
+
+    def ranks(self, batch: int) -> np.ndarray:
+        """Return, after `merge`, the number of each distinct token of a batch, `[n]` uint32."""
+        first, end = self._firsts[batch : batch + 2]
+        path = self._folder / f"{self._name}.ranks"
+        return np.fromfile(path, dtype=np.uint32, count=end - first, offset=4 * first)
+
+    def close(self) -> None:
+        """Close the file of runs."""
+        self._file.close()
+
+
+def _merge_once(runs: Sequence[_Run], merged: _Merged, ranks: IO[bytes]) -> int:
+    """Move what no unread token can precede; return how many bytes of runs that was."""
+    edges = [_key(run.tokens[-1]) for run in runs if not run.ended]
+    edge = min(edges) if edges else None
+    firsts = [run.first for run in runs]
+    parts = [run.take(edge) for run in runs]
+    # The parts are sorted already, of which sorting makes use.
+    distinct = sorted(dict.fromkeys(chain.from_iterable(parts)))
+    distinct.sort(key=len)
+    number = dict(zip(distinct, range(merged.count, merged.count + len(distinct)), strict=True))
+    merged.write(distinct)
+    for first, part in zip(firsts, parts, strict=True):
+        found = np.fromiter(map(number.__getitem__, part), dtype=np.uint32, count=len(part))
+        ranks.seek(4 * first)
+        ranks.write(found.tobytes())
+    return sum(len(token.encode()) + 1 for token in chain.from_iterable(parts))
+
+
+class _Run:
+    """The sorted tokens of one batch, read in pieces.
+
+    Attributes:
+        tokens: Those in memory.
+        first: Number of the first of them among the tokens of all runs.
+        ended: Whether no others are on disk.
+    """
+
+    def __init__(self, file: IO[bytes], start: int, end: int, first: int, piece: int) -> None:
+        self._file, self._at, self._end, self._piece = file, start, end, piece
+        self._few = 0
+        self.tokens: list[str] = []
+        self.first, self.ended = first, start == end
+
+    def fill(self) -> bool:
+        """Read on where few tokens are left; return whether there are any."""
+        if not self.ended and len(self.tokens) <= self._few:
+            self._file.seek(self._at)
+            data = self._file.read(min(self._piece, self._end - self._at))
+            if not data.endswith(b"\n"):
+                data = data[: data.rfind(b"\n") + 1] or data + self._file.readline()
+            self._at += len(data)
+            self.ended = self._at == self._end
+            fresh = data.decode().split("\n")[:-1]
+            self.tokens += fresh
+            self._few = len(fresh) // 2
+        return bool(self.tokens)
+
+    def take(self, edge: tuple[int, str] | None) -> list[str]:
+        """Remove and return the tokens up to one; all for None."""
+        place = len(self.tokens)
+        if edge is not None:
+            place = bisect_right(self.tokens, edge, key=_key)
+        taken = self.tokens[:place]
+        del self.tokens[:place]
+        self.first += place
+        return taken
+
+
+class _Merged:
+    """Writes sorted tokens and notes where every `_STEP`-th begins."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._size = file, 0
+        self.count = 0
+        self.offsets = array("q")
+
+    def write(self, tokens: Sequence[str]) -> None:
+        """Append tokens."""
+        if self.count + len(tokens) > _MOST:
+            raise DataError(f"more than {_MOST:,} distinct ids; split the input")
+        lines = [f"{token}\n".encode() for token in tokens]
+        self._file.write(b"".join(lines))
+        ends = self._size + np.cumsum([0, *map(len, lines)])
+        self.offsets.frombytes(ends[-self.count % _STEP : -1 : _STEP].astype(np.int64).tobytes())
+        self.count += len(tokens)
+        self._size = int(ends[-1])
+
+
+class SortedTokens:
+    """Distinct tokens in their order, in a file.
+
+    Args:
+        path: One token a line.
+        count: How many.
+        offsets: Where every `_STEP`-th begins.
+    """
+
+    def __init__(self, path: Path, count: int, offsets: array[int]) -> None:
+        self._path, self._count, self._offsets = path, count, offsets
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return self._count
+
+    def texts(self, numbers: np.ndarray) -> list[str]:
+        """Return the tokens of some numbers `[n]`."""
+        wanted, which = np.unique(numbers.astype(np.int64), return_inverse=True)
+        found: list[str] = []
+        with self._path.open("rb") as file:
+            for first, last in self._stretches(np.unique(wanted // _STEP).tolist()):
+                low, high = first * _STEP, (last + 1) * _STEP
+                file.seek(self._offsets[first])
+                lines = file.read(self._end(last) - self._offsets[first]).decode().split("\n")
+                chosen = wanted[np.searchsorted(wanted, low) : np.searchsorted(wanted, high)]
+                found += [lines[number] for number in (chosen - low).tolist()]
+        return [found[place] for place in which.tolist()]
+
+    def _end(self, group: int) -> int:
+        if group + 1 < len(self._offsets):
+            return self._offsets[group + 1]
+        return self._path.stat().st_size
+
+    def _stretches(self, groups: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Yield first and last of groups of `_STEP` tokens that are read at once."""
+        if not groups:
+            return
+        first = last = groups[0]
+        for group in groups[1:]:
+            size = self._end(group) - self._offsets[first]
+            if group - last > _GAP or size > _READ_BYTES:
+                yield first, last
+                first = group
+            last = group
+        yield first, last
