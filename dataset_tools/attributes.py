@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import html
 import re
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import numpy as np
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
+from .fact_store import Facts, FactStore, write_graph
 from .faults import Faults
+from .item_spool import ItemSpool
 from .reviews import column_places, read_cells, separator
 from .tokens import canonical, read_tokens
 from .writing import clean_cell, write_rows
@@ -63,17 +67,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Attributes:
-    """The table in memory.
+    """The table on disk.
 
     Attributes:
         relations: Columns that become relations, in their order.
         texts: Columns that become texts.
-        cells: Item token to its cells of `relations`, then of `texts`.
+        spool: Each item's cells of `relations`, then of `texts`.
+        known: Items to take; None takes all.
     """
 
     relations: list[str]
     texts: list[str]
-    cells: dict[str, list[str]]
+    spool: ItemSpool
+    known: set[str] | None
+
+    def rows(self, what: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield items to take and their cells; of several different lines the first by alphabet."""
+        for item, cells in self.spool.rows(what):
+            if self.known is None or item in self.known:
+                yield item, cells
 
 
 def run(options: argparse.Namespace) -> None:
@@ -85,30 +97,29 @@ def run(options: argparse.Namespace) -> None:
     if options.ranges < 2 or options.min_items < 1:
         raise DataError("--ranges must be at least 2 and --min-items at least 1")
     faults, counts = Faults(), Counter[str]()
-    table = read_attributes(options, faults)
-    if options.items:
-        known = read_tokens(options.items, options.item_field, faults)
-        counts["items of the table that the data set does not have"] = len(
-            table.cells.keys() - known
-        )
-        counts["items of the data set that the table lacks"] = len(known - table.cells.keys())
-        kept = {item: cells for item, cells in table.cells.items() if item in known}
-        table = Attributes(table.relations, table.texts, kept)
-    triples = make_triples(table, options, faults, counts)
-    fault_log.refuse(faults, options)
-    if not triples and table.relations:
-        raise DataError(f"{options.file}: no triple is left; check --columns, --min-items, --items")
-    written = _write(table, triples, options)
-    shown: dict[str, Any] = {"items": len(table.cells), **counts}
-    shown["linked items"] = len({item for item, _, _ in triples})
-    shown["triples"] = len(triples)
-    shown["values"] = len({tail for _, _, tail in triples})
-    shown["relations"] = len({relation for _, relation, _ in triples})
+    with (
+        ItemSpool(options.out / f".{options.name}.items.partial") as spool,
+        FactStore(options.out / f".{options.name}.facts.partial") as store,
+    ):
+        table = read_attributes(options, spool, faults)
+        taken = _put_facts(table, options, store, faults)
+        if table.known is not None:
+            counts["items of the table that the data set does not have"] = len(spool) - taken
+            counts["items of the data set that the table lacks"] = len(table.known) - taken
+        facts = store.facts(options.min_items, 1, counts)
+        fault_log.refuse(faults, options)
+        if not facts.triples and table.relations:
+            raise DataError(
+                f"{options.file}: no triple is left; check --columns, --min-items, --items"
+            )
+        written, linked = _write(table, facts, options)
+    shown: dict[str, Any] = {"items": taken, **counts, "linked items": linked}
+    shown |= {"triples": facts.triples, "values": facts.values, "relations": len(facts.relations)}
     fault_log.conclude({**shown, "files": ", ".join(written)}, faults, options)
 
 
-def read_attributes(options: argparse.Namespace, faults: Faults) -> Attributes:
-    """Read the table; of an item with several different lines the first by alphabet counts.
+def read_attributes(options: argparse.Namespace, spool: ItemSpool, faults: Faults) -> Attributes:
+    """Read the table into the spool.
 
     Raises:
         DataError: The file cannot be read or lacks a column.
@@ -125,70 +136,35 @@ def read_attributes(options: argparse.Namespace, faults: Faults) -> Attributes:
         if name not in asked:
             raise DataError(f"--lists, --numbers: '{name}' is not among the columns of relations")
     places = column_places(options.file, head, [*asked, *options.texts])
-    cells: dict[str, list[str]] = {}
     for number, line in lines:
         item = clean_cell(line[at])
-        if not item:
-            faults.add(_NO_ID, options.file, number)
-            continue
-        found = [line[place] for place in places]
-        if item in cells:
-            faults.add(_TWICE, options.file, number)
-            found = min(found, cells[item])
-        cells[item] = found
-    return Attributes(list(asked), list(options.texts), cells)
-
-
-Triple = tuple[str, str, str]
-
-
-def make_triples(
-    table: Attributes, options: argparse.Namespace, faults: Faults, counts: Counter[str]
-) -> list[Triple]:
-    """Return `(item, relation, value)` in canonical order.
-
-    Args:
-        table: The attributes.
-        options: `lists`, `list_separator`, `numbers`, `ranges`, `min_items`.
-        faults: Receives cells that are no numbers.
-        counts: Receives what was left out.
-    """
-    triples: list[Triple] = []
-    items = canonical(table.cells)
-    for place, relation in enumerate(table.relations):
-        column = {item: table.cells[item][place] for item in items}
-        if relation in options.numbers:
-            values = _ranges(column, relation, options, faults)
+        if item:
+            spool.add(item, [line[place] for place in places], options.file, number)
         else:
-            mark = options.list_separator if relation in options.lists else None
-            values = {item: _values(cell, mark) for item, cell in column.items()}
-        triples += value_triples(relation, values, options.min_items, counts)
-    return in_order(triples)
+            faults.add(_NO_ID, options.file, number)
+    spool.finish(faults, _TWICE)
+    known = read_tokens(options.items, options.item_field, faults) if options.items else None
+    return Attributes(list(asked), list(options.texts), spool, known)
 
 
-def value_triples(
-    relation: str, values: Mapping[str, Sequence[str]], least: int, counts: Counter[str]
-) -> list[Triple]:
-    """Return `(item, relation, relation=value)` of one relation, without rare values.
-
-    Args:
-        relation: Its name.
-        values: Item to its values.
-        least: Items that a value has at least.
-        counts: Receives values of fewer items.
-    """
-    by_value = defaultdict(list)
-    for item, found in values.items():
-        for value in found:
-            by_value[value].append(item)
-    kept = [value for value in by_value if len(by_value[value]) >= least]
-    counts["values of fewer items than --min-items left out"] += len(by_value) - len(kept)
-    return [(item, relation, f"{relation}={value}") for value in kept for item in by_value[value]]
-
-
-def in_order(triples: Sequence[Triple]) -> list[Triple]:
-    """Sort triples by item as `canonical` does, then by relation and value."""
-    return sorted(triples, key=lambda triple: (len(triple[0]), *triple))
+def _put_facts(
+    table: Attributes, options: argparse.Namespace, store: FactStore, faults: Faults
+) -> int:
+    """Put each item's values into the store; return how many items were taken."""
+    numeric = [place for place, name in enumerate(table.relations) if name in options.numbers]
+    ranges = _ranges(table, numeric, options, faults) if numeric else {}
+    taken = 0
+    for item, cells in table.rows("find values"):
+        taken += 1
+        for place, relation in enumerate(table.relations):
+            if place in ranges:
+                values = ranges[place].of(cells[place])
+            else:
+                mark = options.list_separator if relation in options.lists else None
+                values = _values(cells[place], mark)
+            for value in values:
+                store.add_fact(item, relation, value)
+    return taken
 
 
 def _values(cell: str, mark: str | None) -> list[str]:
@@ -196,31 +172,52 @@ def _values(cell: str, mark: str | None) -> list[str]:
     return canonical({clean_cell(part) for part in parts} - {""})
 
 
+class _Ranges:
+    """Ranges of about equally many numbers, named by their ends.
+
+    Args:
+        numbers: `[n]` of all items.
+        count: How many ranges, or fewer where many numbers are equal.
+    """
+
+    def __init__(self, numbers: np.ndarray, count: int) -> None:
+        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, count + 1)))
+        self._inner = edges[1:-1].tolist()
+        ends = zip([edges[0], *self._inner], [*self._inner, edges[-1]], strict=True)
+        self._names = [f"{low:g}..{high:g}" for low, high in ends]
+
+    def of(self, cell: str) -> list[str]:
+        """Return the range of a cell; none where it holds no number."""
+        value = _number(cell)
+        if not np.isfinite(value):
+            return []
+        return [self._names[bisect_right(self._inner, value)]]
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
 def _ranges(
-    column: Mapping[str, str], relation: str, options: argparse.Namespace, faults: Faults
-) -> dict[str, list[str]]:
-    """Cut numbers into ranges of about equally many items, named by their ends."""
-    numbers: dict[str, float] = {}
-    for item, cell in column.items():
-        text = cell.strip()
-        try:
-            value = float(text) if text else np.nan
-        except ValueError:
-            value = np.nan
-        if np.isfinite(value):
-            numbers[item] = value
-        elif text:
-            faults.add(f"{_NO_NUMBER} ({relation})", options.file)
-    if not numbers:
-        return {}
-    edges = np.unique(np.quantile(list(numbers.values()), np.linspace(0, 1, options.ranges + 1)))
-    inner = edges[1:-1]
-    names = [
-        f"{low:g}..{high:g}"
-        for low, high in zip([edges[0], *inner], [*inner, edges[-1]], strict=True)
-    ]
-    found = np.searchsorted(inner, list(numbers.values()), side="right")
-    return {item: [names[place]] for item, place in zip(numbers, found, strict=True)}
+    table: Attributes, places: Sequence[int], options: argparse.Namespace, faults: Faults
+) -> dict[int, _Ranges]:
+    """Return the ranges of each column of numbers that holds some."""
+    found = {place: array("d") for place in places}
+    for _, cells in table.rows("find ranges"):
+        for place in places:
+            value = _number(cells[place])
+            if np.isfinite(value):
+                found[place].append(value)
+            elif cells[place].strip():
+                faults.add(f"{_NO_NUMBER} ({table.relations[place]})", options.file)
+    empty = np.array([np.nan])
+    return {
+        place: _Ranges(np.frombuffer(numbers) if numbers else empty, options.ranges)
+        for place, numbers in found.items()
+    }
 
 
 def plain_text(text: str) -> str:
@@ -231,32 +228,16 @@ def plain_text(text: str) -> str:
     return clean_cell(text)
 
 
-def _write(table: Attributes, triples: Sequence[Triple], options: argparse.Namespace) -> list[str]:
-    name, written = options.name, []
-    if triples:
-        written += write_graph(options.out, name, triples)
+def _write(table: Attributes, facts: Facts, options: argparse.Namespace) -> tuple[list[str], int]:
+    """Write the files; return their names and the number of linked items."""
+    written: list[str] = []
+    linked = 0
+    if facts.triples:
+        written, linked = write_graph(options.out, options.name, facts)
     if table.texts:
-        written.append(f"{name}.item")
+        written.append(f"{options.name}.item")
         header = ["item_id:token", *(f"{clean_cell(text)}:token_seq" for text in table.texts)]
         first = len(table.relations)
-        write_rows(
-            options.out / written[-1],
-            header,
-            (
-                [item, *map(plain_text, table.cells[item][first:])]
-                for item in canonical(table.cells)
-            ),
-        )
-    return written
-
-
-def write_graph(folder: Path, name: str, triples: Sequence[Triple]) -> list[str]:
-    """Write `NAME.kg` and `NAME.link` of `(item, relation, value)`; return the files' names."""
-    files = [f"{name}.kg", f"{name}.link"]
-    header = ["head_id:token", "relation_id:token", "tail_id:token"]
-    rows = ((f"item={item}", relation, value) for item, relation, value in triples)
-    write_rows(folder / files[0], header, rows)
-    linked = canonical({item for item, _, _ in triples})
-    links = ((item, f"item={item}") for item in linked)
-    write_rows(folder / files[1], ["item_id:token", "entity_id:token"], links)
-    return files
+        rows = ([item, *map(plain_text, cells[first:])] for item, cells in table.rows(written[-1]))
+        write_rows(options.out / written[-1], header, rows)
+    return written, linked

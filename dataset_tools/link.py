@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from .faults import Faults
 from .reading import read_text
-from .tokens import canonical, read_tokens
-from .writing import write_columns
+from .row_file import CHUNK, RowFile, RowWriter, TokenColumn
+from .row_store import RowStore
+from .token_order import SortedTokens
+from .tokens import read_tokens
+from .writing import LazyColumn, write_columns
 
 DESCRIPTION = """\
 Read files with an item and an entity in each line (KB4Rec: ab2fb.txt, ml2fb.txt, lfb2fb.txt, parted
@@ -58,41 +61,23 @@ def run(options: argparse.Namespace) -> None:
         DataError: A file is not usable, or no link is left.
     """
     faults = Faults()
-    found, repeated = read_links(options.files, faults)
-    counts: dict[str, Any] = {"links": len(found), "repeated lines left out": repeated}
-    if options.items:
-        known = read_tokens(options.items, options.item_field, faults)
-        kept = {link for link in found if link[0] in known}
-        counts["links of items that the data set does not have"] = len(found) - len(kept)
-        counts["items of the data set without link"] = len(known - {item for item, _ in kept})
-        found = kept
-    links = resolve(found, options.several_entities, options.several_items, counts)
-    fault_log.refuse(faults, options)
-    if not links:
-        raise DataError(
-            f"{options.files[0]}: no link is left; do the items of --items look like those here?"
-        )
-    name = f"{options.name}.link"
-    items, entities = (np.array(side, dtype=object) for side in zip(*links, strict=True))
-    write_columns(options.out / name, {"item_id:token": items, "entity_id:token": entities})
-    counts |= {"links written": len(links), "linked items": len(set(items.tolist()))}
-    counts |= {"entities linked to": len(set(entities.tolist())), "files": name}
-    fault_log.conclude(counts, faults, options)
-
-
-def read_links(paths: Iterable[Path], faults: Faults) -> tuple[set[tuple[str, str]], int]:
-    """Return distinct `(item, entity)` and the number of lines that said nothing new.
-
-    Raises:
-        DataError: A file cannot be read.
-    """
-    found: set[tuple[str, str]] = set()
-    repeated = 0
-    for path in paths:
-        for item, entity in _pairs(path, faults):
-            repeated += (item, entity) in found
-            found.add((item, entity))
-    return found, repeated
+    known = read_tokens(options.items, options.item_field, faults) if options.items else None
+    counts: dict[str, Any] = {}
+    with RowStore(options.out / f".{options.name}.links.partial") as store:
+        for path in options.files:
+            for item, entity in _pairs(path, faults):
+                store.add(item, entity, math.nan, math.nan)
+        store.finish()
+        columns = _resolve(store, known, options, counts)
+        fault_log.refuse(faults, options)
+        if not counts.get("links written"):
+            raise DataError(
+                f"{options.files[0]}: no link is left; do the items of --items look like those "
+                "here?"
+            )
+        name = f"{options.name}.link"
+        write_columns(options.out / name, columns)
+    fault_log.conclude({**counts, "files": name}, faults, options)
 
 
 def _pairs(path: Path, faults: Faults) -> Iterator[tuple[str, str]]:
@@ -105,45 +90,99 @@ def _pairs(path: Path, faults: Faults) -> Iterator[tuple[str, str]]:
             yield cells[0], cells[1]
 
 
-def resolve(
-    links: Iterable[tuple[str, str]],
-    several_entities: str,
-    several_items: str,
-    counts: dict[str, Any],
-) -> list[tuple[str, str]]:
-    """Apply the two rules for ambiguous links, first that of items, then that of entities.
+def _resolve(
+    store: RowStore, known: set[str] | None, options: argparse.Namespace, counts: dict[str, Any]
+) -> dict[str, LazyColumn]:
+    """Leave out repeated lines and unknown items, then apply the two rules for ambiguous links.
+
+    The rule of items comes first, then that of entities. Memory holds a byte for each distinct
+    item and two for each entity.
 
     Args:
-        links: Distinct `(item, entity)`.
-        several_entities: `first` or `all`.
-        several_items: `all`, `first` or `none`.
-        counts: Receives what was found and what was left out.
+        store: All links.
+        known: Items to take; None takes all.
+        options: `several_entities` and `several_items`.
+        counts: Receives what was found, left out and written.
 
     Returns:
-        Links in canonical order.
+        Columns of the links in canonical order; empty ones if none is left.
     """
-    by_item = _grouped(links)
-    counts["items with several entities"] = sum(len(group) > 1 for group in by_item.values())
-    kept = [
-        (item, entity)
-        for item, group in by_item.items()
-        for entity in (group[:1] if several_entities == "first" else group)
-    ]
-    by_entity = _grouped((entity, item) for item, entity in kept)
-    counts["entities with several items"] = sum(len(group) > 1 for group in by_entity.values())
-    limit = {"all": None, "first": 1, "none": 0}[several_items]
-    final = {
-        (item, entity)
-        for entity, group in by_entity.items()
-        for item in (group if len(group) == 1 else group[:limit])
+    if not store.size:
+        return {}
+    rows, items, entities = store.pairs(latest=True)
+    counts["links"] = len(rows)
+    counts["repeated lines left out"] = store.size - len(rows)
+    if known is not None:
+        taken = _marks(items, known)
+        before, rows = len(rows), _kept(rows, "taken", lambda part: taken[part["user"]])
+        counts["links of items that the data set does not have"] = before - len(rows)
+        counts["items of the data set without link"] = len(known) - int(taken.sum())
+    first, several = _First(len(items)), np.zeros(len(items), dtype=bool)
+    total = len(rows)
+
+    def of_item(part: np.ndarray) -> np.ndarray:
+        new = first.of(part["user"])
+        several[part["user"][~new]] = True
+        return new if options.several_entities == "first" else np.ones(len(part), dtype=bool)
+
+    rows = _kept(rows, "of_items", of_item)
+    counts["items with several entities"] = int(several.sum())
+    first, several = _First(len(entities)), np.zeros(len(entities), dtype=bool)
+    for part in rows.chunks("count entities"):
+        several[part["item"][~first.of(part["item"])]] = True
+    counts["entities with several items"] = int(several.sum())
+    first = _First(len(entities))
+    if options.several_items == "first":
+        rows = _kept(rows, "final", lambda part: first.of(part["item"]))
+    elif options.several_items == "none":
+        rows = _kept(rows, "final", lambda part: ~several[part["item"]])
+    counts["links left out by these rules"] = total - len(rows)
+    counts["links written"] = len(rows)
+    for field, name, number in (
+        ("user", "linked items", len(items)),
+        ("item", "entities linked to", len(entities)),
+    ):
+        met = np.zeros(number, dtype=bool)
+        for part in rows.chunks(f"count {name}"):
+            met[part[field]] = True
+        counts[name] = int(met.sum())
+    return {
+        "item_id:token": TokenColumn(rows, "user", items),
+        "entity_id:token": TokenColumn(rows, "item", entities),
     }
-    counts["links left out by these rules"] = sum(map(len, by_item.values())) - len(final)
-    return [link for link in kept if link in final]
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return first -> its seconds, both in canonical order."""
-    groups = defaultdict(list)
-    for first, second in pairs:
-        groups[first].append(second)
-    return {first: canonical(groups[first]) for first in canonical(groups)}
+class _First:
+    """Tells the first occurrence of each number from later ones.
+
+    Args:
+        size: Numbers lie below it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._met = np.zeros(size, dtype=bool)
+
+    def of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return which of `[n]` numbers occur for the first time, here and before."""
+        new = np.zeros(len(numbers), dtype=bool)
+        new[np.unique(numbers, return_index=True)[1]] = True
+        new &= ~self._met[numbers]
+        self._met[numbers] = True
+        return new
+
+
+def _marks(tokens: SortedTokens, known: set[str]) -> np.ndarray:
+    """Return which tokens are known, `[n]`."""
+    marks = np.zeros(len(tokens), dtype=bool)
+    for start in range(0, len(tokens), CHUNK):
+        numbers = np.arange(start, min(start + CHUNK, len(tokens)))
+        marks[numbers] = [text in known for text in tokens.texts(numbers)]
+    return marks
+
+
+def _kept(rows: RowFile, name: str, choose: Callable[[np.ndarray], np.ndarray]) -> RowFile:
+    """Write the rows that `choose` marks beside the others; return them."""
+    with RowWriter(rows.path.with_name(name)) as out:
+        for part in rows.chunks("resolve links"):
+            out.write(part[choose(part)])
+    return RowFile(out.path)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
 from .token_order import SortedTokens, TokenSorter
 
+Store = TypeVar("Store", bound="RowStore")
 # A batch ends at so many rows, or so many characters of their tokens.
 _BATCH, _BATCH_CHARS = 1 << 17, 32 << 20
 # Rows that are sorted at once, and rows in memory while runs are merged.
@@ -43,7 +45,7 @@ class RowStore:
         self._chars = 0
         self._batches: list[int] = []
 
-    def __enter__(self) -> RowStore:
+    def __enter__(self: Store) -> Store:
         """Make the folder."""
         try:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -155,12 +155,13 @@ def load_encoder(name: str, device: str) -> Encoder:
             return package.load_model(device=device)
         from sentence_transformers import SentenceTransformer
 
-        return SentenceTransformer(
+        model: Any = SentenceTransformer(
             name,
             device=device,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True},
         )
+        return model
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from recbole_slif.errors import ConfigError, DataError
 
 from . import faults as fault_log
-from .attributes import Triple, in_order, value_triples, write_graph
+from .fact_store import FactStore, write_graph
 from .faults import Faults
+from .item_spool import ItemSpool
 from .records import read_records
 from .reviews import literal_value
 from .tokens import read_tokens
@@ -58,9 +60,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     fault_log.add_options(parser)
 
 
-Facts = frozenset[tuple[str, str]]
-
-
 def run(options: argparse.Namespace) -> None:
     """Carry out the command.
 
@@ -72,43 +71,52 @@ def run(options: argparse.Namespace) -> None:
         raise ConfigError("--min-items and --min-relation must be at least 1")
     faults, counts = Faults(), Counter[str]()
     known = read_tokens(options.items, options.item_field, faults) if options.items else None
-    facts = read_facts(options, known, faults, counts)
-    triples = make_triples(facts, options.min_items, options.min_relation, counts)
-    fault_log.refuse(faults, options)
-    if not triples:
-        raise DataError(f"{options.file}: no triple is left; check --items, --min-items, --parts")
-    files = write_graph(options.out, options.name, triples)
+    with (
+        ItemSpool(options.out / f".{options.name}.items.partial") as spool,
+        FactStore(options.out / f".{options.name}.facts.partial") as store,
+    ):
+        read_facts(options, known, spool, faults, counts)
+        for item, cells in spool.rows("find values"):
+            pairs = iter(cells)
+            for relation, value in zip(pairs, pairs, strict=False):
+                store.add_fact(item, relation, value)
+        facts = store.facts(options.min_items, options.min_relation, counts)
+        fault_log.refuse(faults, options)
+        if not facts.triples:
+            raise DataError(
+                f"{options.file}: no triple is left; check --items, --min-items, --parts"
+            )
+        files, linked = write_graph(options.out, options.name, facts)
     if known is not None:
-        counts["items of the data set that the file lacks"] = len(known - facts.keys())
-    shown: dict[str, Any] = {"items": len(facts), **counts}
-    for place, name in enumerate(("linked items", "relations", "values")):
-        shown[name] = len({triple[place] for triple in triples})
-    shown["triples"] = len(triples)
+        counts["items of the data set that the file lacks"] = len(known) - len(spool)
+    shown: dict[str, Any] = {"items": len(spool), **counts, "linked items": linked}
+    shown |= {"relations": len(facts.relations), "values": facts.values, "triples": facts.triples}
     fault_log.conclude({**shown, "files": ", ".join(files)}, faults, options)
 
 
 def read_facts(
-    options: argparse.Namespace, known: set[str] | None, faults: Faults, counts: Counter[str]
-) -> dict[str, Facts]:
-    """Return each business's facts, `(relation, value)`.
+    options: argparse.Namespace,
+    known: set[str] | None,
+    spool: ItemSpool,
+    faults: Faults,
+    counts: Counter[str],
+) -> None:
+    """Put each business's facts into the spool, relation and value in turn.
 
     Of a business with several lines the facts that are first by alphabet count, so that the order
     of lines changes nothing.
     """
-    found: dict[str, Facts] = {}
     for number, item, record in read_records(options.file, "business_id", faults):
         if known is not None and item not in known:
             counts["businesses that the data set does not have"] += 1
             continue
         broken: list[str] = []
-        facts = frozenset(_facts(record, options.parts, options.only_true, broken))
+        facts = sorted({*_facts(record, options.parts, options.only_true, broken)})
         if broken:
             faults.add(_NO_LITERAL, options.file, number, len(broken))
-        if item in found:
-            faults.add(_TWICE, options.file, number)
-            facts = min(facts, found[item], key=sorted)
-        found[item] = facts
-    return found
+        # An empty cell alone stands for no facts.
+        spool.add(item, [*chain.from_iterable(facts)] or [""], options.file, number)
+    spool.finish(faults, _TWICE)
 
 
 def _facts(
@@ -180,28 +188,3 @@ def _word(value: Any) -> str:
         return ""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return clean_cell(text.encode("utf-8", "replace").decode())
-
-
-def make_triples(
-    facts: Mapping[str, Facts], least_items: int, least_relation: int, counts: Counter[str]
-) -> list[Triple]:
-    """Return `(item, relation, relation=value)` in canonical order, without rare ones.
-
-    Args:
-        facts: Of each item.
-        least_items: Items that a value has at least.
-        least_relation: Triples that a relation then has at least.
-        counts: Receives what was left out.
-    """
-    by_relation: dict[str, dict[str, list[str]]] = {}
-    for item, found in facts.items():
-        for relation, value in found:
-            by_relation.setdefault(relation, {}).setdefault(item, []).append(value)
-    triples: list[Triple] = []
-    for relation, values in by_relation.items():
-        made = value_triples(relation, values, least_items, counts)
-        if len(made) >= least_relation:
-            triples += made
-        elif made:
-            counts["relations of fewer triples than --min-relation left out"] += 1
-    return in_order(triples)
