@@ -15,7 +15,7 @@ from .archives import decompressed, kind_of
 from .faults import Faults
 from .progress import bar
 from .tokens import canonical
-from .writing import atomic, write_text
+from .writing import atomic, write_matrix_head, write_text
 
 NAME_BYTES, DIM = 10, 4096
 RECORD = NAME_BYTES + 4 * DIM
@@ -77,8 +77,7 @@ def _place(path: Path, size: int, target: tuple[Path, str, Counter[str]], faults
     several: dict[str, bytes] = {}
     lost = 0
     with atomic(folder / f"{stem}.npy") as file:
-        head = {"descr": "<f2", "fortran_order": False, "shape": (len(tokens), DIM)}
-        np.lib.format.write_array_header_1_0(file, head)
+        write_matrix_head(file, (len(tokens), DIM), np.dtype("<f2"))
         start = file.tell()
         for number, names, vectors in _records(path, size, "vectors", Faults()):
             for place, name in enumerate(names):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,12 @@ import numpy as np
 from recbole_slif.errors import ConfigError, DataError
 
 from . import faults as fault_log
-from .batches import digest, encode_batches
+from .batches import Vectors, digest, encode_batches
 from .faults import Faults
 from .pictures import BrokenPictureError, Picture, find_pictures, open_picture, read_owners
+from .progress import bar
 from .tokens import read_tokens
-from .writing import save_features
+from .writing import save_pieces
 
 DESCRIPTION = """\
 Encode pictures with a network and write a float16 matrix NAME.visual.npy with the item tokens
@@ -32,7 +35,7 @@ EXAMPLES = """\
       --index-fields photo_id business_id --name yelp2018 --out dataset/yelp2018
   python -m dataset_tools images --amazon image_features_Books.b --name amazon-book \\
       --items dataset/amazon-book/amazon-book.train.inter --out dataset/amazon-book"""
-_NAMED = 5
+_NAMED, _AT_ONCE = 5, 512
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -113,21 +116,23 @@ def _encode_folder(
     backbone = load_backbone(options.backbone, options.weights, options.device)
     kept = options.out / f".{stem}.partial"
     vectors = encode_pictures(backbone, pictures, options.batch_size, kept, _identity(options))
-    broken = np.isnan(vectors).any(axis=1)
+    found = [np.isnan(piece).any(axis=1) for piece in vectors.pieces("look for broken pictures")]
+    broken = np.concatenate(found)
     if broken.any():
         names = [pictures[place].path for place in np.flatnonzero(broken)[:_NAMED]]
-        shown = ", ".join(path.relative_to(options.folder).as_posix() for path in names)
+        shown = ", ".join(Path(path).relative_to(options.folder).as_posix() for path in names)
         faults.add(f"broken pictures (first: {shown})", options.folder, count=int(broken.sum()))
     fault_log.refuse(faults, options)
-    sound = [picture for picture, lost in zip(pictures, broken, strict=True) if not lost]
-    if not sound:
+    if broken.all():
         raise DataError(f"{options.folder}: all {len(pictures):,} pictures are broken")
-    tokens, matrix = one_row_per_item(sound, vectors[~broken], options.several)
-    save_features(options.out, stem, matrix, tokens)
+    sound = (shown.item for shown, lost in zip(pictures, broken, strict=True) if not lost)
+    tokens = [item for item, _ in groupby(sound)]
+    pieces = item_pieces(pictures, vectors, broken, options.several)
+    save_pieces(options.out, stem, pieces, vectors.dim, np.dtype("<f2"), tokens)
     kept.unlink()
-    counts["pictures read"] = len(sound)
+    counts["pictures read"] = len(pictures) - int(broken.sum())
     counts["pictures broken"] = int(broken.sum())
-    return counts + Counter({"items": len(tokens), "dimensions": matrix.shape[1]})
+    return counts + Counter({"items": len(tokens), "dimensions": vectors.dim})
 
 
 def _identity(options: argparse.Namespace) -> str:
@@ -139,7 +144,7 @@ def _identity(options: argparse.Namespace) -> str:
 
 def encode_pictures(
     backbone: object, pictures: Sequence[Picture], batch_size: int, kept: Path, name: str
-) -> np.ndarray:
+) -> Vectors:
     """Encode pictures in their order.
 
     Args:
@@ -150,17 +155,16 @@ def encode_pictures(
         name: What the vectors depend on beside the pictures.
 
     Returns:
-        `[n, dim]` float32; rows of broken pictures are NaN.
+        `[n, dim]` float32 on disk; rows of broken pictures are NaN.
 
     Raises:
         DataError: No picture of the first batch can be read, or the network gives no numbers.
     """
-    stamps = [f"{shown.path} {shown.path.stat().st_mtime_ns}" for shown in pictures]
-    identity = digest([name, str(batch_size), *stamps])
-    numbers = range(len(pictures))
-    batches = [numbers[start : start + batch_size] for start in numbers[::batch_size]]
+    stamps = (f"{shown.path} {os.stat(shown.path).st_mtime_ns}" for shown in pictures)
+    identity = digest(chain([name, str(batch_size)], stamps))
+    order = np.arange(len(pictures))
     encoder = _Encoder(backbone, pictures)
-    return encode_batches(kept, identity, batches, encoder, "encode pictures")
+    return encode_batches(kept, identity, order, batch_size, encoder, "encode pictures")
 
 
 class _Encoder:
@@ -172,13 +176,13 @@ class _Encoder:
         self._backbone: Backbone = backbone  # type: ignore[assignment]
         self._pictures, self._dim = pictures, 0
 
-    def __call__(self, rows: Sequence[int]) -> np.ndarray:
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
         import torch
 
         inputs, places = [], []
-        for place, row in enumerate(rows):
+        for place, row in enumerate(rows.tolist()):
             try:
-                picture = open_picture(self._pictures[row].path)
+                picture = open_picture(Path(self._pictures[row].path))
             except BrokenPictureError:
                 continue
             inputs.append(self._backbone.prepare(picture))
@@ -202,6 +206,33 @@ class _Encoder:
             grey = self._backbone.prepare(Image.new("RGB", (64, 64), (127, 127, 127)))
             self._dim = self._backbone.encode(torch.stack([grey])).shape[1]
         return self._dim
+
+
+def item_pieces(
+    pictures: Sequence[Picture], vectors: Vectors, broken: np.ndarray, several: str
+) -> Iterator[np.ndarray]:
+    """Yield the rows of items, `[m, dim]` float16 of a few items at once.
+
+    Args:
+        pictures: Sorted by item.
+        vectors: Of each picture.
+        broken: `[n]` pictures to leave out.
+        several: See `one_row_per_item`.
+    """
+    items = [shown.item for shown in pictures]
+    begin = 0
+    with bar(len(pictures), "write pictures", unit="row") as shown:
+        while begin < len(pictures):
+            end = min(begin + _AT_ONCE, len(pictures))
+            while end < len(pictures) and items[end] == items[end - 1]:
+                end += 1
+            sound = np.flatnonzero(~broken[begin:end])
+            if len(sound):
+                chosen = [pictures[begin + place] for place in sound.tolist()]
+                found = vectors.read(begin, end)[sound]
+                yield one_row_per_item(chosen, found, several)[1]
+            shown.update(end - begin)
+            begin = end
 
 
 def one_row_per_item(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -26,7 +27,7 @@ class Picture(NamedTuple):
     """A file and the item that it shows."""
 
     item: str
-    path: Path
+    path: str
 
 
 class BrokenPictureError(Exception):
@@ -56,21 +57,24 @@ def find_pictures(
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder of pictures")
     found = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        item = _item_of(path.relative_to(folder), known, owners)
-        if item:
-            found.append(Picture(item, path))
-        else:
-            counts["pictures of no item of the data set"] += 1
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                continue
+            item = _item_of(path.relative_to(folder), known, owners)
+            if item:
+                found.append(Picture(item, path.as_posix()))
+            else:
+                counts["pictures of no item of the data set"] += 1
     if not found:
-        names = ", ".join(sorted(SUFFIXES))
+        kinds = ", ".join(sorted(SUFFIXES))
         raise DataError(
-            f"{folder}: no picture ({names}) of an item; files must be named after item tokens"
+            f"{folder}: no picture ({kinds}) of an item; files must be named after item tokens"
         )
     rank = {item: place for place, item in enumerate(canonical({shown.item for shown in found}))}
-    return sorted(found, key=lambda shown: (rank[shown.item], shown.path.as_posix()))
+    found.sort(key=lambda shown: (rank[shown.item], shown.path))
+    return found
 
 
 def _item_of(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from recbole_slif.data.tables import read_table
+from recbole_slif.data.tables import parse_header
 from recbole_slif.errors import DataError
 
 from .attributes import plain_text
 from .faults import Faults
+from .item_spool import ItemSpool
+from .reading import read_text
 from .records import read_records
-from .tokens import canonical
+from .token_order import SortedTokens, TokenSorter
 
 # Item id and columns; `region` is made of city and state.
 RAW = {
@@ -25,55 +28,151 @@ RAW = {
 }
 _TWICE = "lines of an item that already has a line"
 _EMPTY = "items without any text"
+_BATCH_CHARS = 16 << 20
 
 
-def item_sentences(
+class Sentences:
+    """One sentence for each item that has any, on disk, in the order in which they are encoded.
+
+    Sentences of similar length stand together: shorter ones first, then by alphabet. Memory holds
+    twelve bytes for each.
+
+    Args:
+        folder: For their files.
+
+    Attributes:
+        digest: Hash of all sentences in the order of items.
+        order: `[n]` number of the item of each sentence, in the order of encoding.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._sorter = TokenSorter(folder, "sentence")
+        self._hash = hashlib.sha256()
+        self._waiting: list[str] = []
+        self._chars = 0
+        self._places: list[np.ndarray] = []
+
+    def add(self, sentence: str) -> None:
+        """Append the sentence of the next item; it holds no line end."""
+        data = sentence.encode("utf-8", "surrogatepass")
+        self._hash.update(len(data).to_bytes(8, "little") + data)
+        self._waiting.append(sentence)
+        self._chars += len(sentence)
+        if self._chars >= _BATCH_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._places.append(self._sorter.add(self._waiting))
+        self._waiting, self._chars = [], 0
+
+    def finish(self) -> Sentences:
+        """Bring them into order; none can be added afterwards."""
+        if self._waiting:
+            self._flush()
+        self._texts: SortedTokens = self._sorter.merge()
+        parts = [self._sorter.ranks(batch)[place] for batch, place in enumerate(self._places)]
+        self._places = []
+        self._ranks = np.concatenate([np.empty(0, dtype=np.uint32), *parts])
+        self.order = np.argsort(self._ranks, kind="stable")
+        self.digest = self._hash.hexdigest()
+        return self
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._ranks)
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """Return the sentences of items `[m]`."""
+        return self._texts.texts(self._ranks[rows])
+
+    def close(self) -> None:
+        """Close its file."""
+        self._sorter.close()
+
+
+def put_items(
+    spool: ItemSpool,
     path: Path,
     item_field: str,
     columns: Sequence[str] | None,
-    longest: int = 0,
-    faults: Faults | None = None,
-) -> tuple[list[str], list[str]]:
-    """Return item tokens, shorter ones first, then by alphabet, and one sentence for each.
+    longest: int,
+    faults: Faults,
+) -> str:
+    """Put a sentence for each line of an `.item` file into the spool.
 
     Columns are joined by `. `; empty cells leave no trace.
 
     Args:
-        path: An `.item` file.
+        spool: Receives them.
+        path: The file.
         item_field: Its column of item ids.
         columns: Columns in order; None takes all others.
         longest: Characters of a sentence at most; 0 for no limit.
-        faults: Receives items that occur twice and items without text.
+        faults: Receives lines of another width or without id, and cells that are no numbers.
+
+    Returns:
+        Where the sentences come from, in words.
 
     Raises:
-        DataError: The file is malformed, lacks a column, or an item has no text at all.
+        DataError: The file cannot be read, or its header lacks a column.
     """
-    faults = faults or Faults()
-    frame = read_table(path, required=[item_field]).frame
-    chosen = list(columns) if columns else [str(name) for name in frame if name != item_field]
+    lines = read_text(path, faults)
+    _, head = next(lines, (1, ""))
+    types = parse_header(path, head.encode(), "\t", "utf-8")
+    others = [name for name in types if name != item_field]
+    chosen = list(columns) if columns else others
+    if item_field not in types:
+        have = ", ".join(types)
+        raise DataError(f"{path}: line 1: no column '{item_field}' (columns: {have})")
     for name in chosen:
-        if name not in frame:
-            have = ", ".join(str(column) for column in frame if column != item_field)
+        if name not in types:
+            have = ", ".join(others)
             raise DataError(f"--columns: {path.name} has no column '{name}'; it has {have}")
-    cells = [_as_text(frame[name]) for name in chosen]
-    found: dict[str, str] = {}
-    rows = zip(frame[item_field], zip(*cells, strict=True), strict=True)
-    for line, (token, row) in enumerate(rows, start=2):
-        _put(found, token, _joined(row, longest), (path, line), faults)
-    return _ordered(found, f"{path}: columns {', '.join(chosen)}", faults)
+    names = list(types)
+    at, places = names.index(item_field), [names.index(name) for name in chosen]
+    for number, line in lines:
+        cells = line.split("\t")
+        if len(cells) != len(types):
+            faults.add("lines with another number of columns", path, number)
+        elif not cells[at].strip():
+            faults.add("lines without an item id", path, number)
+        else:
+            row = []
+            for place, name in zip(places, chosen, strict=True):
+                text = _cell(cells[place], types[name])
+                if text is None:
+                    faults.add(f"cells that are no number ({name})", path, number)
+                row.append(text or "")
+            spool.add(cells[at].strip(), [_joined(row, longest)], path, number)
+    return f"{path}: columns {', '.join(chosen)}"
 
 
-def raw_sentences(
+def _cell(text: str, kind: str) -> str | None:
+    """Return a cell as text, None for a number that is none."""
+    if kind != "float":
+        return plain_text(text)
+    try:
+        number = float(text) if text.strip() else math.nan
+    except ValueError:
+        return None
+    if math.isinf(number):
+        return None
+    return "" if math.isnan(number) else f"{number:g}"
+
+
+def put_raw(
+    spool: ItemSpool,
     paths: Sequence[Path],
     item_field: str,
     columns: Sequence[str],
     longest: int,
     known: Collection[str] | None,
     faults: Faults,
-) -> tuple[list[str], list[str]]:
-    """Return item tokens and one sentence for each, as `item_sentences`, from JSON lines.
+) -> str:
+    """Put a sentence for each of the JSON lines into the spool; see `put_items`.
 
     Args:
+        spool: Receives them.
         paths: JSON lines, plain or packed.
         item_field: Key of the item's id.
         columns: Keys, in the order in which they are joined.
@@ -82,35 +181,49 @@ def raw_sentences(
         faults: Receives what cannot be read.
 
     Raises:
-        DataError: A file cannot be read, or no item has text.
+        DataError: A file cannot be read.
     """
-    found: dict[str, str] = {}
     for path in paths:
         for line, token, record in read_records(path, item_field, faults):
             if known is None or token in known:
                 row = [_value(record, name) for name in columns]
-                _put(found, token, _joined(row, longest), (path, line), faults)
-    return _ordered(found, f"{paths[0]}: keys {', '.join(columns)}", faults)
+                spool.add(token, [_joined(row, longest)], path, line)
+    return f"{paths[0]}: keys {', '.join(columns)}"
 
 
-def _put(
-    found: dict[str, str], token: str, sentence: str, where: tuple[Path, int], faults: Faults
-) -> None:
-    """Keep an item's sentence; of several the first by alphabet that is not empty."""
-    if token in found:
-        faults.add(_TWICE, *where)
-        sentence = min(filter(None, (sentence, found[token])), default="")
-    found[token] = sentence
+def bring_into_order(spool: ItemSpool, source: str, faults: Faults) -> tuple[Path, Sentences]:
+    """Return a file of item tokens, shorter ones first, then by alphabet, and their sentences.
 
+    Of several sentences of an item the first by alphabet that is not empty counts.
 
-def _ordered(found: dict[str, str], source: str, faults: Faults) -> tuple[list[str], list[str]]:
-    tokens = canonical(token for token, sentence in found.items() if sentence)
-    if not tokens:
+    Args:
+        spool: With all sentences.
+        source: Where they come from.
+        faults: Receives items that occur twice and items without text.
+
+    Raises:
+        DataError: No item has text.
+    """
+    spool.finish(faults, _TWICE)
+    sentences, empty = Sentences(spool.folder), 0
+    path = spool.folder / "tokens"
+    with path.open("w", encoding="utf-8", newline="\n") as tokens:
+        for token, (sentence,) in spool.rows("sort sentences", _first_filled):
+            if sentence:
+                tokens.write(f"{token}\n")
+                sentences.add(sentence)
+            else:
+                empty += 1
+    sentences.finish()
+    if not len(sentences):
         raise DataError(f"{source} are empty for every item")
-    empty = len(found) - len(tokens)
     if empty:
         faults.add(_EMPTY, source.partition(": ")[0], count=empty)
-    return tokens, [found[token] for token in tokens]
+    return path, sentences
+
+
+def _first_filled(entries: list[list[str]]) -> list[str]:
+    return min((cells for cells in entries if cells[0]), default=[""])
 
 
 def _joined(parts: Sequence[str], longest: int) -> str:
@@ -119,12 +232,6 @@ def _joined(parts: Sequence[str], longest: int) -> str:
         return sentence
     cut = sentence[: longest + 1].rpartition(" ")[0]
     return cut or sentence[:longest]
-
-
-def _as_text(column: pd.Series) -> list[str]:
-    if column.dtype.kind == "f":
-        return ["" if np.isnan(number) else f"{number:g}" for number in column]
-    return [plain_text(str(cell)) for cell in column]
 
 
 def _value(record: dict[str, Any], name: str) -> str:

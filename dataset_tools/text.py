@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +13,12 @@ from recbole_slif.data.locate import resolve_folder
 from recbole_slif.errors import ConfigError, DataError
 
 from . import faults as fault_log
-from .batches import digest, encode_batches
+from .batches import Vectors, digest, encode_batches
 from .faults import Faults
-from .sentences import RAW, item_sentences, raw_sentences
+from .item_spool import ItemSpool
+from .sentences import RAW, Sentences, bring_into_order, put_items, put_raw
 from .tokens import read_tokens
-from .writing import save_features
+from .writing import save_pieces
 
 DESCRIPTION = """\
 Join columns of an .item file, or keys of raw JSON lines, into one sentence per item, free of HTML,
@@ -95,34 +95,44 @@ def run(options: argparse.Namespace) -> None:
     if options.batch_size < 1 or options.max_chars < 0:
         raise ConfigError("--batch-size must be at least 1, --max-chars at least 0")
     faults = Faults()
-    name, tokens, sentences = _read(options, faults)
-    fault_log.refuse(faults, options)
+    name = _name(options)
     stem = f"{name}.{options.modality}"
-    kept = options.out / f".{stem}.partial"
-    encoder = load_encoder(options.encoder, options.device)
-    vectors = encode(encoder, sentences, options.batch_size, kept, options.encoder)
-    target = save_features(options.out, stem, vectors, tokens)
-    kept.unlink()
-    counts = {"items": len(tokens), "dimensions": vectors.shape[1], "number format": "float16"}
+    with ItemSpool(options.out / f".{stem}.sentences") as spool:
+        path, sentences = bring_into_order(spool, _read(options, spool, faults), faults)
+        fault_log.refuse(faults, options)
+        kept = options.out / f".{stem}.partial"
+        encoder = load_encoder(options.encoder, options.device)
+        vectors = encode(encoder, sentences, options.batch_size, kept, options.encoder)
+        pieces = vectors.pieces(f"write {stem}.npy")
+        tokens = path.read_text("utf-8").split("\n")[:-1]
+        target = save_pieces(options.out, stem, pieces, vectors.dim, np.dtype("<f2"), tokens)
+        kept.unlink()
+    counts = {"items": len(tokens), "dimensions": vectors.dim, "number format": "float16"}
     print(target)
     fault_log.conclude(counts, faults, options)
 
 
-def _read(options: argparse.Namespace, faults: Faults) -> tuple[str, list[str], list[str]]:
-    """Return the data set's name, item tokens and their sentences."""
+def _name(options: argparse.Namespace) -> str:
+    """Return the data set's name in the file names."""
+    if options.raw:
+        if not (options.columns or RAW[options.format][1]) or not options.name:
+            raise ConfigError("--raw needs --name, and with --format json --columns too")
+        return options.name
+    return options.name or options.dataset or options.item_file.stem
+
+
+def _read(options: argparse.Namespace, spool: ItemSpool, faults: Faults) -> str:
+    """Put sentences into the spool; return where they come from."""
+    longest = options.max_chars
     if options.raw:
         field, keys = RAW[options.format]
         columns = options.columns or keys
-        if not columns or not options.name:
-            raise ConfigError("--raw needs --name, and with --format json --columns too")
         known = read_tokens(options.items, "item_id", faults) if options.items else None
         field = options.item_field or field
-        found = raw_sentences(options.raw, field, columns, options.max_chars, known, faults)
-        return options.name, *found
+        return put_raw(spool, options.raw, field, columns, longest, known, faults)
     path = options.item_file or item_file(options.data_path, options.dataset)
     field = options.item_field or "item_id"
-    found = item_sentences(path, field, options.columns, options.max_chars, faults)
-    return options.name or options.dataset or path.stem, *found
+    return put_items(spool, path, field, options.columns, longest, faults)
 
 
 def item_file(data_path: str, dataset: str) -> Path:
@@ -171,8 +181,8 @@ def load_encoder(name: str, device: str) -> Encoder:
 
 
 def encode(
-    encoder: Encoder, sentences: Sequence[str], batch_size: int, kept: Path, name: str = ""
-) -> np.ndarray:
+    encoder: Encoder, sentences: Sentences, batch_size: int, kept: Path, name: str = ""
+) -> Vectors:
     """Encode sentences, the same way on every run.
 
     Sentences of similar length share a batch (less padding), in an order that depends on the
@@ -180,32 +190,29 @@ def encode(
 
     Args:
         encoder: The model.
-        sentences: `[n]` texts.
+        sentences: Of all items.
         batch_size: Of one call of the model.
         kept: File for finished batches, from which a killed run goes on.
         name: The model's name; finished batches of another are not gone on with.
 
     Returns:
-        `[n, dim]` float16 in the order of `sentences`.
+        `[n, dim]` on disk in the order of items; as float16 they are finite.
 
     Raises:
         DataError: The encoder returned something that is not finite.
     """
-    order = sorted(range(len(sentences)), key=lambda i: (len(sentences[i]), sentences[i], i))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-    def vectors_of(rows: Sequence[int]) -> np.ndarray:
-        return encoder.encode(
-            [sentences[row] for row in rows],
+    def vectors_of(rows: np.ndarray) -> np.ndarray:
+        found = encoder.encode(
+            sentences.texts(rows),
             batch_size=batch_size,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
+        with np.errstate(over="ignore"):  # refused below
+            if not np.isfinite(np.asarray(found).astype(np.float16)).all():
+                raise DataError("--encoder: it gave numbers that are not finite in float16")
+        return found
 
-    identity = digest([name, str(batch_size), *sentences])
-    found = encode_batches(kept, identity, batches, vectors_of, "encode")
-    with np.errstate(over="ignore"):  # refused below
-        vectors = found.astype(np.float16)
-    if not np.isfinite(vectors).all():
-        raise DataError("--encoder: it gave numbers that are not finite in float16")
-    return vectors
+    identity = digest([name, str(batch_size), sentences.digest])
+    return encode_batches(kept, identity, sentences.order, batch_size, vectors_of, "encode")

@@ -150,8 +150,42 @@ def save_features(
     Raises:
         DataError: The folder cannot be written.
     """
+    return save_pieces(folder, stem, [matrix], matrix.shape[1], matrix.dtype, tokens)
+
+
+def save_pieces(
+    folder: Path,
+    stem: str,
+    pieces: Iterable[np.ndarray],
+    dim: int,
+    dtype: np.dtype,
+    tokens: Sequence[str] | np.ndarray,
+) -> Path:
+    """Write features that are never in memory at once; see `save_features`.
+
+    Args:
+        folder: Made if missing.
+        stem: `NAME.<modality>`.
+        pieces: `[m, dim]` each, of another number type if need be; together `len(tokens)` rows.
+        dim: Numbers of a row.
+        dtype: Of the file.
+        tokens: Item tokens in row order.
+    """
     target = folder / f"{stem}.npy"
     with atomic(target) as file:
-        np.save(file, matrix, allow_pickle=False)
-        write_text(folder / f"{stem}.ids", "".join(f"{token}\n" for token in tokens))
+        write_matrix_head(file, (len(tokens), dim), dtype)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype=dtype).tobytes())
+        with atomic(folder / f"{stem}.ids") as names:
+            names.writelines(f"{token}\n".encode() for token in tokens)
     return target
+
+
+def write_matrix_head(file: IO[bytes], shape: tuple[int, int], dtype: np.dtype) -> None:
+    """Write what stands before the numbers in an `.npy` file, as `numpy.save` does."""
+    head = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(file, head)

@@ -60,7 +60,7 @@ def read_table(
     """
     notes: Counter[str] = Counter()
     data, encoding = _clean_bytes(path, encoding or "utf-8", notes)
-    types = _parse_header(path, data, separator, encoding)
+    types = parse_header(path, data, separator, encoding)
     missing = [name for name in required if name not in types]
     if missing:
         raise DataError(
@@ -118,8 +118,12 @@ def _clean_bytes(path: Path, encoding: str, notes: Counter[str]) -> tuple[bytes,
     return data, encoding
 
 
-def _parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict[str, str]:
-    """Return field name to type, from a first line like `user_id:token<TAB>item_id:token`."""
+def parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict[str, str]:
+    """Return field name to type, from a first line like `user_id:token<TAB>item_id:token`.
+
+    Raises:
+        DataError: It is no such line.
+    """
     head = data.split(b"\n", 1)[0].decode(encoding)
     cells = head.split(separator)
     if len(cells) == 1 and head.count(":") > 1:

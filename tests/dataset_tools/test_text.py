@@ -14,8 +14,10 @@ import pytest
 
 from dataset_tools.__main__ import main
 from dataset_tools.faults import Faults
-from dataset_tools.sentences import RAW, item_sentences, raw_sentences
-from dataset_tools.text import encode, save_features
+from dataset_tools.item_spool import ItemSpool
+from dataset_tools.sentences import RAW, Sentences, bring_into_order, put_items, put_raw
+from dataset_tools.text import encode
+from dataset_tools.writing import save_features, save_pieces
 from recbole_slif.data.locate import assets_folder
 from recbole_slif.errors import DataError
 from tests.toy import write_table
@@ -53,13 +55,52 @@ def items(tmp_path):
     return path
 
 
-def test_sentences_join_what_is_there(items):
-    tokens, sentences = item_sentences(items, "item_id", None)
-    assert tokens == ["3", "7"]
-    assert sentences == ["Ace", "Big Cab. 1999. Drama"]
-    assert item_sentences(items, "item_id", ["genre", "title"])[1] == ["Ace", "Drama. Big Cab"]
+def sentences_of(folder, put):
+    """Return item -> sentence, in order, and the faults."""
+    faults = Faults()
+    with ItemSpool(folder / "spool") as spool:
+        path, sentences = bring_into_order(spool, put(spool, faults), faults)
+        tokens = path.read_text("utf-8").split("\n")[:-1]
+        texts = sentences.texts(np.arange(len(sentences)))
+    assert not (folder / "spool").exists()
+    return dict(zip(tokens, texts, strict=True)), faults
+
+
+def test_sentences_join_what_is_there(items, tmp_path):
+    def found(columns=None, path=items):
+        return sentences_of(
+            tmp_path, lambda *to: put_items(to[0], path, "item_id", columns, 0, to[1])
+        )
+
+    assert list(found()[0].items()) == [("3", "Ace"), ("7", "Big Cab. 1999. Drama")]
+    assert list(found(["genre", "title"])[0].values()) == ["Ace", "Drama. Big Cab"]
     with pytest.raises(DataError, match=r"plot.*title, year, genre"):
-        item_sentences(items, "item_id", ["plot"])
+        found(["plot"])
+    other = tmp_path / "other.item"
+    other.write_text("id:token\tyear:float\n1\t2\n")
+    with pytest.raises(DataError, match="line 1: no column 'item_id'"):
+        found(path=other)
+
+
+def test_faulty_lines_of_an_item_file_are_counted_and_change_no_other(items, tmp_path):
+    lines = items.read_text().splitlines()
+    good, _ = sentences_of(tmp_path, lambda *to: put_items(to[0], items, "item_id", None, 0, to[1]))
+    bad = ["9\tone", " \tx\t1\ty", "\0\t\t\t", "4\t<b>Four</b>\tlong ago\t", "6\tSix\tinf\t"]
+    for place, line in enumerate(bad):
+        lines.insert(2 + place, line)
+    items.write_text("\n".join(lines))
+    found, faults = sentences_of(
+        tmp_path, lambda *to: put_items(to[0], items, "item_id", None, 0, to[1])
+    )
+    assert found == {**good, "4": "Four", "6": "Six"}
+    assert faults.summary() == [
+        "toy.item: 2 cells that are no number (year) (line 6, 7)",
+        "toy.item: 1 items without any text",
+        "toy.item: 1 line of an item that already has a line (line 10)",
+        "toy.item: 1 line with a NUL byte (line 5)",
+        "toy.item: 1 line with another number of columns (line 3)",
+        "toy.item: 1 line without an item id (line 4)",
+    ]
 
 
 def test_files_are_written_and_loadable(items, encoder, tmp_path, capsys):
@@ -75,26 +116,48 @@ def test_files_are_written_and_loadable(items, encoder, tmp_path, capsys):
     assert " 2\n" in shown.out and "1 items without any text" in shown.err
 
 
-def test_vectors_do_not_depend_on_batch_size_or_order(tmp_path):
-    kept = tmp_path / "kept"
-    sentences = ["b" * (n % 5 + 1) + "a" for n in range(23)]
-    whole = encode(LetterCounter(), sentences, 64, kept)
-    np.testing.assert_array_equal(whole, encode(LetterCounter(), sentences, 4, kept))
-    np.testing.assert_array_equal(whole[::-1], encode(LetterCounter(), sentences[::-1], 4, kept))
+def encoded(folder, encoder, texts, batch_size, name=""):
+    sentences = Sentences(folder)
+    for text in texts:
+        sentences.add(text)
+    vectors = encode(encoder, sentences.finish(), batch_size, folder / "kept", name)
+    return vectors.read(0, len(texts))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_vectors_do_not_depend_on_batch_size_or_order(tmp_path, monkeypatch, small):
+    if small:
+        monkeypatch.setattr("dataset_tools.sentences._BATCH_CHARS", 9)
+        monkeypatch.setattr("dataset_tools.batches._PIECE_BYTES", 70)
+    texts = ["b" * (n % 5 + 1) + "a" for n in range(23)]
+    whole = encoded(tmp_path, LetterCounter(), texts, 64)
+    assert whole.tolist() == LetterCounter().encode(texts).tolist()
+    np.testing.assert_array_equal(whole, encoded(tmp_path, LetterCounter(), texts, 4))
+    np.testing.assert_array_equal(whole[::-1], encoded(tmp_path, LetterCounter(), texts[::-1], 4))
     counter = LetterCounter()
-    encode(counter, sentences, 10, kept)
+    encoded(tmp_path, counter, texts, 10)
     assert list(map(len, counter.batches)) == [10, 10, 3]
+    flat = [text for batch in counter.batches for text in batch]
+    assert flat == sorted(texts, key=lambda text: (len(text), text))
+
+
+def test_pieces_make_the_file_that_numpy_writes(tmp_path):
+    matrix = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    pieces = [matrix[:2], matrix[2:3], matrix[3:]]
+    tokens = [f"t{n}" for n in range(7)]
+    save_pieces(tmp_path, "a.text", pieces, 3, np.dtype(np.float16), tokens)
+    np.save(tmp_path / "b.npy", matrix.astype(np.float16))
+    assert (tmp_path / "a.text.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert (tmp_path / "a.text.ids").read_text().split() == tokens
 
 
 def test_vectors_beyond_float16_are_refused(tmp_path):
-    kept = tmp_path / "kept"
-
     class Loud(LetterCounter):
         def encode(self, sentences, **options):
             return np.full((len(sentences), 2), 1e9, np.float32)
 
     with pytest.raises(DataError, match="float16"):
-        encode(Loud(), ["a"], 1, kept)
+        encoded(tmp_path, Loud(), ["a"], 1)
 
 
 def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
@@ -103,7 +166,7 @@ def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
     def fail(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr("dataset_tools.writing.write_matrix_head", fail)
     with pytest.raises(DataError, match="No space left"):
         save_features(tmp_path, "toy.text", np.zeros((2, 2), np.float16), ["a", "b"])
     assert sorted(os.listdir(tmp_path)) == ["toy.text.ids", "toy.text.npy"]
@@ -139,10 +202,11 @@ def json_lines(path, records):
 
 
 def raw(paths, known=None, kind="amazon", longest=0):
-    faults = Faults()
     field, keys = RAW[kind]
-    tokens, sentences = raw_sentences(paths, field, keys, longest, known, faults)
-    return dict(zip(tokens, sentences, strict=True)), faults
+    return sentences_of(
+        paths[0].parent,
+        lambda spool, faults: put_raw(spool, paths, field, keys, longest, known, faults),
+    )
 
 
 def test_raw_metadata_becomes_plain_sentences(tmp_path):
@@ -245,14 +309,13 @@ def test_killed_and_continued_gives_the_same_bytes(tmp_path):
 
 
 def test_batches_of_other_settings_are_not_gone_on_with(tmp_path):
-    kept = tmp_path / "kept"
-    first = encode(LetterCounter(), ["a", "b", "c"], 1, kept, "one")
+    first = encoded(tmp_path, LetterCounter(), ["a", "b", "c"], 1, "one")
     counter = LetterCounter()
-    encode(counter, ["a", "b", "c"], 1, kept, "one")
+    encoded(tmp_path, counter, ["a", "b", "c"], 1, "one")
     assert not counter.batches
-    assert first.tolist() == encode(counter, ["a", "b", "c"], 1, kept, "two").tolist()
+    assert first.tolist() == encoded(tmp_path, counter, ["a", "b", "c"], 1, "two").tolist()
     assert len(counter.batches) == 3
-    encode(counter, ["a", "b", "d"], 1, kept, "two")
+    encoded(tmp_path, counter, ["a", "b", "d"], 1, "two")
     assert len(counter.batches) == 6
 
 
