@@ -15,7 +15,7 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from . import manifest
 from .faults import Faults
-from .release_files import Names, Pairs, read_lists, read_names, read_triples
+from .release_files import Names, Pairs, distinct_pairs, read_lists, read_names, read_triples
 from .writing import write_columns, write_rows
 
 DESCRIPTION = """\
@@ -140,10 +140,10 @@ def count(found: Release) -> dict[str, int]:
     """Return the counts of a release under the names of the manifest."""
     users = np.concatenate([part.users for part in found.parts.values()])
     items = np.concatenate([part.items for part in found.parts.values()])
-    pairs = np.unique(np.stack([users, items]), axis=1)
+    pairs = distinct_pairs(users, items)
     counts = {"users": len(np.unique(users)), "items": len(np.unique(items))}
     counts |= {part: len(pairs.users) for part, pairs in found.parts.items()}
-    counts["interactions"] = pairs.shape[1]
+    counts["interactions"] = len(pairs[0])
     per_user, per_item = (np.unique(side, return_counts=True)[1] for side in pairs)
     tested = len(np.unique(found.parts["test"].users))
     counts["users_without_test"] = counts["users"] - tested
@@ -220,7 +220,10 @@ def write(found: Release, names: Mapping[str, Names], options: argparse.Namespac
     written = []
     for part, pairs in found.parts.items():
         written.append(f"{options.name}.{part}.inter")
-        columns = {"user_id:token": users[pairs.users], "item_id:token": items[pairs.items]}
+        columns = {
+            "user_id:token": _Labelled(users, pairs.users),
+            "item_id:token": _Labelled(items, pairs.items),
+        }
         write_columns(options.out / written[-1], columns)
     if len(found.triples):
         written += _write_graph(found, names, items, options)
@@ -228,6 +231,26 @@ def write(found: Release, names: Mapping[str, Names], options: argparse.Namespac
         written.append(f"{options.name}.item")
         _write_items(options.out / written[-1], names["item"], items)
     return written
+
+
+class _Labelled:
+    """A column of labels, looked up only where it is written.
+
+    Args:
+        labels: Label of each number.
+        numbers: `[n]` number of each row.
+    """
+
+    def __init__(self, labels: np.ndarray, numbers: np.ndarray) -> None:
+        self._labels, self._numbers = labels, numbers
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._numbers)
+
+    def cells(self, start: int, stop: int) -> list[str]:
+        """Return the labels of rows `start` to `stop`."""
+        return self._labels[self._numbers[start:stop]].tolist()
 
 
 def _tokens(names: Names, original: bool, what: str, found: Release, folder: Path) -> np.ndarray:
@@ -261,9 +284,9 @@ def _write_graph(
         entity = _labels(names["entity"].original, "e", tails)
         own = _labels({}, "i", heads)
     columns = {
-        "head_id:token": own[heads],
-        "relation_id:token": relation[relations],
-        "tail_id:token": entity[tails],
+        "head_id:token": _Labelled(own, heads),
+        "relation_id:token": _Labelled(relation, relations),
+        "tail_id:token": _Labelled(entity, tails),
     }
     write_columns(options.out / f"{options.name}.kg", columns)
     # An item id that only the graph knows is no item of the data set.

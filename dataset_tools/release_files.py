@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,8 @@ import numpy as np
 from .faults import Faults
 from .reading import read_lines, read_text
 
-_DIGITS = 9
+# Nine digits fit 32 bits, and two such ids a key of 64.
+_DIGITS, _SHIFT = 9, 32
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,7 @@ def read_lists(path: Path, faults: Faults) -> Pairs:
     Raises:
         DataError: The file cannot be read.
     """
-    users: list[int] = []
-    counts: list[int] = []
-    items: list[int] = []
+    users, counts, items = array("i"), array("q"), array("i")
     for number, line in read_lines(path, faults):
         ids = _ids(line)
         if ids is None:
@@ -56,31 +56,41 @@ def read_lists(path: Path, faults: Faults) -> Pairs:
             continue
         users.append(ids[0])
         counts.append(len(ids) - 1)
-        items += ids[1:]
+        items.extend(ids[1:])
     owners = np.repeat(np.array(users, dtype=np.int64), np.array(counts, dtype=np.int64))
-    pairs = np.unique(np.stack([owners, np.array(items, dtype=np.int64)]), axis=1)
-    return Pairs(pairs[0], pairs[1], len(items) - pairs.shape[1], counts.count(0))
+    found = distinct_pairs(owners, np.array(items, dtype=np.int64))
+    return Pairs(*found, len(items) - len(found[0]), counts.count(0))
+
+
+def distinct_pairs(users: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct pairs of `[n]` ids, sorted by user and item."""
+    keys = np.unique(users << _SHIFT | items)
+    return keys >> _SHIFT, keys & ((1 << _SHIFT) - 1)
 
 
 def read_triples(path: Path, faults: Faults) -> tuple[np.ndarray, int]:
     """Read lines of head, relation and tail id.
 
     Returns:
-        `[n, 3]` distinct triples in ascending order, and the number of repeated ones.
+        `[n, 3]` int32 distinct triples in ascending order, and the number of repeated ones.
 
     Raises:
         DataError: The file cannot be read.
     """
-    found: list[int] = []
+    found = array("i")
     for number, line in read_lines(path, faults):
         ids = _ids(line)
         if ids is None or len(ids) != 3:
             faults.add("lines that are not three whole numbers", path, number)
         else:
-            found += ids
-    triples = np.array(found, dtype=np.int64).reshape(-1, 3)
-    distinct = np.unique(triples, axis=0)
-    return distinct, len(triples) - len(distinct)
+            found.extend(ids)
+    triples = np.array(found, dtype=np.int32).reshape(-1, 3)
+    del found
+    total = len(triples)
+    triples = triples[np.lexsort(triples.T[::-1])]
+    new = np.ones(total, dtype=bool)
+    new[1:] = (triples[1:] != triples[:-1]).any(axis=1)
+    return triples[new], total - int(new.sum())
 
 
 @dataclass(frozen=True)

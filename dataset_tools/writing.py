@@ -13,6 +13,8 @@ import numpy as np
 
 from recbole_slif.errors import DataError
 
+from .progress import bar
+
 _ROWS = 1 << 16
 
 
@@ -105,9 +107,11 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray | LazyColumn]) ->
     size = len(values[0]) if values else 0
 
     def rows() -> Iterator[Sequence[str]]:
-        for start in range(0, size, _ROWS):
-            chunk = [_cells(column, start, start + _ROWS) for column in values]
-            yield from zip(*chunk, strict=True)
+        with bar(size, f"write {path.name}", unit="row") as shown:
+            for start in range(0, size, _ROWS):
+                chunk = [_cells(column, start, start + _ROWS) for column in values]
+                yield from zip(*chunk, strict=True)
+                shown.update(len(chunk[0]))
 
     return write_rows(path, list(columns), rows())
 
