@@ -38,7 +38,8 @@ def test_files_that_agree(tmp_path, make_dataset, capsys):
 
 def test_what_is_left_over_is_noted_and_wrong_only_when_strict(tmp_path, make_dataset, capsys):
     folder = make_dataset()
-    edit_lines(folder / "toy.link", lambda lines: [*lines, "i99\te1", "i3\tnowhere"])
+    edit_lines(folder / "toy.link", lambda lines: [*lines, "i99\te1", "i3\tnowhere", "i4\tend"])
+    edit_lines(folder / "toy.kg", lambda lines: [*lines, "e1\tr0\tend"])  # a tail alone
     ids = (folder / "toy.text.ids").read_text().replace("i7\n", "i77\n")
     (folder / "toy.text.ids").write_text(ids)
     edit_lines(folder / "toy.inter", lambda lines: [*lines, lines[1]])

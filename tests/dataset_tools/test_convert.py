@@ -8,7 +8,7 @@ from recbole.data import create_dataset
 from dataset_tools.__main__ import main
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
-from tests.toy import write_table
+from tests.toy import edit_lines, write_table
 
 
 def called(source, target, folder, out, *words):
@@ -77,6 +77,64 @@ def test_bad_lines_of_mmrec_leave_the_others(tmp_path, mmrec, capsys):
     np.save(mmrec / "image_feat.npy", np.ones((3, 2)))
     assert called("mmrec", "ours", mmrec, tmp_path / "c") == 2
     assert "3 rows, but item 3" in capsys.readouterr().err
+
+
+def test_features_follow_the_item_and_not_its_place(tmp_path, mmrec):
+    path = mmrec / "toy.inter"
+    lines = [line for line in path.read_text().splitlines() if line.split("\t")[1] != "1"]
+    path.write_text("\n".join(lines) + "\n")
+    assert called("mmrec", "ours", mmrec, tmp_path / "a") == 0
+    assert (tmp_path / "a" / "toy.visual.ids").read_text().split() == ["0", "2", "3"]
+    stored = np.load(mmrec / "image_feat.npy")
+    assert np.array_equal(np.load(tmp_path / "a" / "toy.visual.npy"), stored[[0, 2, 3]])
+
+
+def test_two_ids_of_one_original_id_are_refused(tmp_path, mmrec, capsys):
+    path = mmrec / "i_id_mapping.csv"
+    path.write_text(path.read_text().replace("b2", "b3"))
+    assert called("mmrec", "ours", mmrec, tmp_path / "a", "--original-ids") == 2
+    assert "two ids have one original id" in capsys.readouterr().err
+
+
+def test_mmrec_gets_sorted_lines_and_each_pair_in_its_first_part(tmp_path, make_dataset):
+    folder = make_dataset(benchmark=True)
+    train, test = folder / "toy.train.inter", folder / "toy.test.inter"
+    edit_lines(test, lambda lines: [*lines, train.read_text().splitlines()[1]])
+    found = []
+    for seed in (1, 2):
+        assert called("ours", "mmrec", folder, tmp_path / str(seed)) == 0
+        written = sorted((tmp_path / str(seed)).iterdir())
+        found.append({path.name: path.read_bytes() for path in written})
+        for path in (train, test):
+            edit_lines(path, lambda lines: [lines[0], *reversed(lines[1:])])
+    assert found[0] == found[1]
+    rows = np.loadtxt(tmp_path / "1" / "toy.inter", skiprows=1, dtype=int)
+    assert len(np.unique(rows[:, :2], axis=0)) == len(rows)
+    assert rows[:, [2, 0, 1]].tolist() == sorted(rows[:, [2, 0, 1]].tolist())
+    users = (tmp_path / "1" / "u_id_mapping.csv").read_text().splitlines()[1:]
+    assert users == [f"u{number}\t{number}" for number in range(12)]
+
+
+def test_of_two_vectors_the_order_of_lines_decides_nothing(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    lines = ["b\t9 9", "a\t1 2", "b\t3 4"]
+    for out in ("a", "b"):
+        text = "\n".join(["iid:token\temb:float_seq", *lines]) + "\n"
+        (folder / "toy.itememb").write_text(text)
+        assert called("recbole", "ours", folder, tmp_path / out) == 0
+        assert np.load(tmp_path / out / "toy.text.npy").tolist() == [[1, 2], [3, 4]]
+        lines.reverse()
+
+
+def test_a_row_of_nan_has_no_line(tmp_path, make_dataset):
+    folder = make_dataset(modalities={"text": 4}, missing={"text": 1})
+    matrix, ids = np.load(folder / "toy.text.npy"), (folder / "toy.text.ids").read_text().split()
+    matrix[3] = np.nan
+    np.save(folder / "toy.text.npy", matrix)
+    assert called("ours", "recbole", folder, tmp_path / "r") == 0
+    lines = (tmp_path / "r" / "toy.itememb").read_text().splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines] == [*ids[:3], *ids[4:]]
 
 
 @pytest.mark.parametrize("missing", ["mean", "zero"])

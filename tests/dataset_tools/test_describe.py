@@ -42,11 +42,23 @@ def test_counts_are_those_of_the_data(data, capsys):
     users = found["spread"]["interactions per user"]
     assert (users["least"], users["median"], users["most"]) == (1, 2, 5)
     assert users["mean"] == pytest.approx(8 / 3)
-    assert found["spread"]["triples per linked item"]["most"] == 2
-    assert found["spread"]["triples per entity"]["mean"] == pytest.approx(6 / 4)
+    linked = found["spread"]["triples per linked item"]
+    assert (linked["least"], linked["mean"], linked["most"]) == (1, 1.5, 2)
+    entities = found["spread"]["triples per entity"]
+    assert (entities["least"], entities["mean"], entities["most"]) == (1, 1.5, 2)
+    assert entities["gini"] == pytest.approx(1 / 6)
+    assert found["spread"]["interactions per user"]["gini"] == pytest.approx(1 / 3)
     shown = capsys.readouterr().out
     for text in ("interactions per item", "share of items with text", "50.0%", "33.3%"):
         assert text in shown
+
+
+def test_tails_count_as_entities_of_their_triples(data):
+    lines = (data / "toy" / "toy.kg").read_text() + "c\tr\ta\n"
+    (data / "toy" / "toy.kg").write_text(lines)
+    assert described(data, "--out", str(data / "out")) == 0
+    found = json.loads((data / "out" / "toy.describe.json").read_text())
+    assert found["spread"]["triples per entity"]["most"] == 3
 
 
 def test_plots_are_drawn_and_repeat_to_the_byte(data):
@@ -82,7 +94,7 @@ def test_mistakes_are_one_line(data, capsys):
 
 def test_gini_and_tails():
     assert gini(np.array([3, 3, 3])) == pytest.approx(0)
-    assert gini(np.array([0, 0, 0, 8])) == pytest.approx(0.75)
+    assert gini(np.array([0, 8, 0, 0])) == pytest.approx(0.75)
     assert gini(np.zeros(3, dtype=int)) == 0
     places, share = exceeding([0, 1, 1, 4])
     assert places.tolist() == [1, 4] and share.tolist() == [0.75, 0.25]

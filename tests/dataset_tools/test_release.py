@@ -89,6 +89,31 @@ def test_kgcl_numbers_its_tails_apart(folder):
     assert imported(folder, "--entities", "separate", out="third") == (2, {})
 
 
+def test_a_validation_file_stays_one(folder):
+    (folder / "valid.txt").write_text("0 4\n1 4\n")
+    _, files = imported(folder)
+    assert files["toy.valid.inter"].splitlines()[1:] == ["0\t4", "1\t4"]
+    assert files["toy.train.inter"].splitlines()[1:4] == ["0\t0", "0\t1", "0\t2"]
+
+
+def test_the_last_item_is_one_and_an_item_of_the_graph_alone_is_none(folder, capsys):
+    (folder / "train.txt").write_text("0 0 1\n1 2\n3 6\n")
+    (folder / "test.txt").write_text("0 2\n")
+    # Items are 0 to 6; 4 and 5 have no interaction, 7 is no item.
+    (folder / "kg_final.txt").write_text("6 0 7\n4 0 7\n0 1 6\n")
+    _, files = imported(folder)
+    assert files["toy.link"].splitlines()[1:] == ["0\tm.0", "6\tm.5"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert " entities 1 " in shown and " linked_items 2 " in shown
+
+
+def test_two_entities_of_one_name_stay_two(folder):
+    (folder / "entity_list.txt").write_text("org_id remap_id\nm.0 0\nm.5 5\nm.5 6\n")
+    _, files = imported(folder)
+    tails = [line.split("\t")[2] for line in files["toy.kg"].splitlines()[1:]]
+    assert tails == ["m.5", "m.5", "e6", "e6"]
+
+
 def test_original_ids_become_tokens_where_asked_for(folder, capsys):
     _, files = imported(folder, "--original-ids")
     assert files["toy.test.inter"].splitlines()[1:] == ["A0\tB3", "A1\tB0", "A2\tB2"]
