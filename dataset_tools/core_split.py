@@ -156,7 +156,7 @@ def split(
     generator = np.random.default_rng(seed)
     for part in _whole_users(rows):
         keys = part["time"] if by_time else generator.random(len(part))
-        yield part, parts_by_rank(part["user"], keys, cut)
+        yield part, parts_by_rank(part["user"].astype(np.int64), keys, cut)
 
 
 def _whole_users(rows: RowFile) -> Iterator[np.ndarray]:

@@ -20,7 +20,7 @@ from recbole_slif.errors import DataError
 from .progress import bar
 
 # Bytes of tokens in memory while runs are merged, shared by them.
-_MERGED_BYTES = 16 << 20
+_MERGED_BYTES = 8 << 20
 _LEAST_PIECE = 1 << 10
 # Every so many tokens their place in the file is kept in memory.
 _STEP = 64

@@ -107,6 +107,17 @@ def test_the_last_item_is_one_and_an_item_of_the_graph_alone_is_none(folder, cap
     assert " entities 1 " in shown and " linked_items 2 " in shown
 
 
+def test_triples_are_sorted_by_head_relation_and_tail(folder):
+    (folder / "kg_final.txt").write_text("1 0 5\n0 1 5\n0 0 6\n0 0 5\n")
+    _, files = imported(folder)
+    assert [line.split("\t") for line in files["toy.kg"].splitlines()[1:]] == [
+        ["m.0", "book.genre", "the long name"],
+        ["m.0", "book.genre", "m.5"],
+        ["m.0", "r1", "the long name"],
+        ["e1", "book.genre", "the long name"],
+    ]
+
+
 def test_two_entities_of_one_name_stay_two(folder):
     (folder / "entity_list.txt").write_text("org_id remap_id\nm.0 0\nm.5 5\nm.5 6\n")
     _, files = imported(folder)
