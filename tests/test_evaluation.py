@@ -155,7 +155,7 @@ def test_a_stop_reaches_the_evaluation(folder):
         evaluator.evaluate(Tables(bundle.dataset, 2, ties=False), valid)
 
 
-@pytest.mark.parametrize("width", [40, 640, 1000, 1037])
+@pytest.mark.parametrize("width", [40, 640, 1000, 1037, 9001])
 @pytest.mark.parametrize("values", [3, 50, 10**6])
 def test_top_k_is_torchs_even_at_ties(width, values):
     drawn = torch.Generator().manual_seed(width + values)

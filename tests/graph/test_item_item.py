@@ -223,3 +223,17 @@ def test_settings_out_of_range_are_refused():
     for mode, decay, limit in (("other", 0.5, 2), ("ema", 1.5, 2), ("accumulate", 0.5, 0)):
         with pytest.raises(ConfigError):
             merge_graphs(None, new, mode, decay, limit)
+
+
+@pytest.mark.parametrize(("mode", "widest"), [("replace", 3), ("ema", 7), ("accumulate", 7)])
+def test_a_hundred_updates_do_not_grow(mode, widest):
+    drawn = torch.Generator().manual_seed(0)
+    merged, sizes = None, []
+    for _ in range(100):
+        new = knn_graph(torch.randn(40, 4, generator=drawn), 3)
+        merged = merge_graphs(merged, new, mode, 0.9, max_edges=7)
+        assert np.diff(merged.indptr).max() <= widest
+        sizes.append(merged.nnz)
+    assert max(sizes[50:]) <= 40 * widest
+    if mode != "replace":
+        assert sizes[20] > sizes[0]  # it did take edges over before the limit held it
