@@ -33,6 +33,7 @@ _DAMAGED = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError,
     RecursionError,
 )  # fmt: skip
+LAST = "last.pt"
 
 
 @dataclass
@@ -124,7 +125,18 @@ def save(path: Path | str, checkpoint: Checkpoint) -> None:
         with open_atomic(Path(path)) as stream:
             torch.save(payload, stream)
     except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"checkpoint '{path}' could not be written: {error}") from error
+        reason = _root_cause(error)
+        raise CheckpointError(f"checkpoint '{path}' could not be written: {reason}") from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the system's word where torch wraps it in its own."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    return str(error)
 
 
 def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
@@ -139,6 +151,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint '{path}' is empty; an earlier one must be used")
     _refuse_packed(path)
+    _require_sums(path)
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -153,9 +166,9 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
 
 def _refuse_packed(path: Path) -> None:
     """Refuse members that are packed: `torch.save` packs nothing, and little can unpack to much."""
-    if not zipfile.is_zipfile(path):
-        return  # torch says what it is
     try:
+        if not zipfile.is_zipfile(path):
+            return  # torch says what it is
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -164,6 +177,21 @@ def _refuse_packed(path: Path) -> None:
         raise CheckpointError(
             f"checkpoint '{path}' holds packed members, which no checkpoint does; it was not opened"
         )
+def _require_sums(path: Path) -> None:
+    """Compare the parts of the file with their checksums, which torch writes but does not read.
+
+    Raises:
+        CheckpointError: a part was changed after it was written.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return  # torch says what else it is
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except Exception as error:
+        raise CheckpointError(f"checkpoint '{path}' is torn or damaged: {error}") from error
+    if bad is not None:
+        raise CheckpointError(f"checkpoint '{path}' is damaged: '{bad}' fails its checksum")
 
 
 def _decode(payload: Any, path: Path) -> Checkpoint:
@@ -261,8 +289,7 @@ def load_model(
     """
     from recbole_slif import factory
 
-    file = resolve(path, ("best.pt", "last.pt"))
-    checkpoint = load(file)
+    file, checkpoint = _load_best(path)
     config = factory.rebuild_config(checkpoint.header, overrides, model)
     bundle = factory.load_data(config)
     require_fit(file, checkpoint.header["identity"], factory.identity(config, bundle))
@@ -270,6 +297,19 @@ def load_model(
     restore_model(built, checkpoint.state["model"], file)
     built.eval()
     return config, built, bundle
+
+
+def _load_best(path: Path | str) -> tuple[Path, Checkpoint]:
+    file = resolve(path, ("best.pt", LAST))
+    try:
+        return file, load(file)
+    except CheckpointError as error:
+        other = file.with_name(LAST)
+        if file == other or not other.is_file():
+            raise
+        raise CheckpointError(
+            f"{error}; the run's last epoch is in '{other}', which can be named instead"
+        ) from error
 
 
 def resolve(path: Path | str, names: Sequence[str]) -> Path:

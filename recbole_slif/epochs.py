@@ -10,6 +10,7 @@ import torch
 from recbole.utils import KGDataLoaderState
 
 from recbole_slif import random_state
+from recbole_slif.errors import CheckpointError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.phases import Phase, phases_of
 
@@ -54,13 +55,16 @@ class EpochMixin:
 
         try:
             with self.guard:
-                return super().fit(  # type: ignore[misc]
+                found = super().fit(  # type: ignore[misc]
                     train_data, valid_data, verbose, saved, show_progress, finish
                 )
-        except TrainingStoppedError as stop:
-            raise TrainingStoppedError(f"{stop}; {self._way_on()}") from None
+                self.guard.check()  # what came after the last batch
+                return found
+        except (TrainingStoppedError, CheckpointError) as stop:
+            raise type(stop)(f"{stop}; {self.way_on()}") from stop.__cause__
 
-    def _way_on(self: Any) -> str:
+    def way_on(self: Any) -> str:
+        """Say what is kept of the run and how to go on with it."""
         if self._saved and (self.run_folder / "last.pt").is_file():
             return f"{self.epochs_done} epochs are kept, go on with --resume={self.run_folder}"
         return "no epoch was finished, nothing is kept"
@@ -153,7 +157,11 @@ class EpochMixin:
     def _finish_epoch(self: Any, epoch: int) -> None:
         self.epochs_done = epoch + 1
         if self._saved and self.config["save_last"] is not False:
-            self._save_last(epoch)
+            try:
+                self._save_last(epoch)
+            except CheckpointError:
+                self.epochs_done = epoch  # the epochs that are kept
+                raise
 
 
 def _flat(losses: Any) -> Any:

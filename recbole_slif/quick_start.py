@@ -15,6 +15,7 @@ from recbole_slif.config import SlifConfig
 from recbole_slif.config_yaml import read_options
 from recbole_slif.errors import SlifError
 from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.run_folder import PREVIOUS, load_last
 from recbole_slif.stages import RunResult, execute
 
 
@@ -76,8 +77,8 @@ def resume(
         CheckpointError: the checkpoint is not usable or does not fit the data.
     """
     process_group.begin()
-    file = files.resolve(path, ("last.pt",))
-    config = factory.rebuild_config(files.load(file).header, overrides, model)
+    file = files.resolve(path, (files.LAST, PREVIOUS))
+    config = factory.rebuild_config(load_last(file)[1].header, overrides, model)
     return execute(config, file, True, test, verbose, command)
 
 

@@ -15,7 +15,8 @@ from recbole.utils import init_logger, init_seed, set_color
 from recbole_slif import factory, process_group
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError
-from recbole_slif.records import RunRecord, precision_over_recall
+from recbole_slif.records import RunRecord, precision_over_recall, record_folder
+from recbole_slif.run_folder import RunFolder, folder_of
 from recbole_slif.trainer import trainer_class
 
 _log_handlers: list[logging.Handler] = []
@@ -54,15 +55,20 @@ class RunResult:
 
 def start_log(config: Any) -> logging.Logger:
     """Start RecBole's coloured log with a file below `log/`, in place of the last run's."""
+    end_log()
     root = logging.getLogger()
-    for handler in _log_handlers:
-        root.removeHandler(handler)
-        handler.close()
-    _log_handlers.clear()
     before = set(root.handlers)
     init_logger(config)
     _log_handlers.extend(handler for handler in root.handlers if handler not in before)
     return root
+
+
+def end_log() -> None:
+    """Close the log that `start_log` opened, if there is one."""
+    for handler in _log_handlers:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    _log_handlers.clear()
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Run:
         self.record: RunRecord | None = None
         self.trainer: Any = None
         self.bundle: Any = None
+        self.folder: RunFolder | None = None
 
     def prepare(self, resume: Path | None) -> None:
         """Load data, build model and trainer, take up a stopped run."""
@@ -123,6 +130,9 @@ class Run:
             "identity": factory.identity(self.config, self.bundle),
             "config": factory.saved_settings(self.config),
         }
+        if self.saved and process_group.leads():
+            place = self.trainer.run_folder if resume is None else folder_of(resume)
+            self.folder = RunFolder(place, record_folder(self.config)).take()
         if resume is not None:
             self.trainer.resume_checkpoint(resume)
         self.result.bigger = self.config["valid_metric_bigger"]
@@ -164,9 +174,13 @@ class Run:
     def test(self) -> None:
         """Evaluate the best epoch on the test split."""
         show = bool(self.config["show_progress"]) and self.verbose
-        result = self.trainer.evaluate(
-            self.bundle.test_data, load_best_model=self.saved, show_progress=show
-        )
+        try:
+            with self.trainer.guard:
+                result = self.trainer.evaluate(
+                    self.bundle.test_data, load_best_model=self.saved, show_progress=show
+                )
+        except TrainingStoppedError as stop:
+            raise TrainingStoppedError(f"{stop}; {self.trainer.way_on()}") from None
         self.result.test = dict(result) if result is not None else None
         if self.hooks.on_test is not None:
             self.hooks.on_test(self.trainer, self.bundle)
@@ -184,10 +198,20 @@ class Run:
                 precision_over_recall=precision_over_recall(self.result.test),
                 seconds=self.result.seconds,
             )
-            self.record.write()
+            self._write_end(status)
         if self.trainer is not None:
             self.trainer.tensorboard.close()
+        if self.folder is not None:
+            self.folder.release()
         return self.result
+
+    def _write_end(self, status: str) -> None:
+        """Write the last state of the record; a run that fails says why it does, not this."""
+        try:
+            self.record.write()  # type: ignore[union-attr]
+        except ConfigError:
+            if status == "finished":
+                raise
 
 
 def execute(
@@ -214,6 +238,21 @@ def execute(
         TrainingStoppedError: Ctrl-C or SIGTERM; the text says how to go on.
     """
     verbose = verbose and process_group.leads()
+    try:
+        return _execute(config, resumed, saved, test, verbose, command, hooks)
+    finally:
+        end_log()
+
+
+def _execute(
+    config: Any,
+    resumed: Path | None,
+    saved: bool,
+    test: bool,
+    verbose: bool,
+    command: Sequence[str],
+    hooks: Hooks | None,
+) -> RunResult:
     init_seed(config["seed"], config["reproducibility"])
     if verbose:
         logger = start_log(config)

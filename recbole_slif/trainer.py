@@ -30,6 +30,7 @@ from recbole_slif.errors import CheckpointError, ConfigError, SlifError
 from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, supports
 from recbole_slif.interrupt import InterruptGuard
 from recbole_slif.phases import learning_parameters
+from recbole_slif.run_folder import keep_previous, load_last
 
 # RecBole builds a gradient scaler each epoch, used or not, under a name torch has given up.
 warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarning)
@@ -224,6 +225,7 @@ class PhaseTrainer(Trainer):
         }
         state["trainer"]["best_valid_score"] = float(self.best_valid_score)
         checkpoint = files.Checkpoint(self._header("last", epoch), state)
+        keep_previous(self.run_folder)
         files.save(self.run_folder / "last.pt", checkpoint)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
@@ -232,8 +234,7 @@ class PhaseTrainer(Trainer):
         Raises:
             CheckpointError: the file is unusable, is a `best.pt`, or belongs to other settings.
         """
-        path = files.resolve(str(resume_file), ("last.pt",))
-        saved = files.load(path)
+        path, saved, fault = load_last(str(resume_file))
         if saved.header.get("kind") != "last":
             raise CheckpointError(
                 f"checkpoint '{path}' holds no optimizer; resume from the run's last.pt"
@@ -251,7 +252,30 @@ class PhaseTrainer(Trainer):
         self.history = list(saved.state["history"])
         self._pending = saved.state
         self._enter_folder(path.parent)
+        if fault is not None:
+            self.logger.warning(f"{fault}; going on from '{path}', one epoch earlier")
+        self._require_best(path)
         self.logger.info(f"Resuming after epoch {self.epochs_done - 1} of run {self.run_id}")
+
+    def _require_best(self, path: Path) -> None:
+        """Check before the first epoch that the best one so far can be tested at the end.
+
+        Raises:
+            CheckpointError: `best.pt` is unusable and its epoch is not the one resumed from.
+        """
+        if self.best_epoch < 0:
+            return
+        try:
+            files.load(self.saved_model_file)
+        except CheckpointError as error:
+            if self.best_epoch != self.epochs_done - 1:
+                raise CheckpointError(
+                    f"{error}; the best epoch so far ({self.best_epoch}) is in no other file: "
+                    f"start the run anew, or use epoch {self.epochs_done - 1} from '{path}'"
+                ) from error
+            self.logger.warning(f"{error}; written again from '{path}', which is of its epoch")
+            self._latest_valid = self.best_valid_result
+            self._save_checkpoint(self.best_epoch)
 
 
 class SlifTrainer(EpochMixin, PhaseTrainer):

@@ -47,4 +47,34 @@ CHECKS: tuple[Check, ...] = (
         "reliability.mutation:cases",
         141,
     ),
+    Check(
+        "kills",
+        "after SIGKILL and --resume: the losses, metrics, lists and tensors of the untouched run",
+        "reliability.kills:cases",
+        200,
+    ),
+    Check(
+        "stops",
+        "SIGTERM and Ctrl-C stop after the batch, save, and print the way on, which leads there",
+        "reliability.kills:stops",
+        60,
+    ),
+    Check(
+        "disk",
+        "full, read-only, damaged, vanished, shared: one line that says so, and nothing lost",
+        "reliability.disk:cases",
+        60,
+    ),
+    Check(
+        "determinism",
+        "the same bits again, with another hash seed and with loading processes; threads measured",
+        "reliability.determinism:cases",
+        60,
+    ),
+    Check(
+        "long",
+        "100 self-loop updates in constant memory; handles, threads, processes, files returned",
+        "reliability.long_runs:cases",
+        17,
+    ),
 )

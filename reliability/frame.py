@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -141,7 +142,8 @@ def run_check(check: Check, setting: Setting, until: float, only: str | None = N
     """
     outcome = Outcome(check.name, check.summary, setting.cases)
     started = monotonic()
-    setting.folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(setting.folder, ignore_errors=True)
+    setting.folder.mkdir(parents=True)
     try:
         with tqdm(total=setting.cases, desc=check.name, ncols=100, disable=None) as bar:
             _run_cases(check, setting, until, only, outcome, bar)
@@ -163,7 +165,8 @@ def _run_cases(
         outcome.take(case)
         bar.update()
         if outcome.failed > failed:
-            bar.write(f"FAILED {check.name}: {case.name}", file=sys.stderr)
+            error = outcome.failures[-1]["error"]
+            bar.write(f"FAILED {check.name}: {case.name}: {error}", file=sys.stderr)
         bar.set_postfix_str(f"{outcome.failed} failed")
     outcome.whole = only is None
 
@@ -184,6 +187,9 @@ def run_checks(
         only: run only cases whose name matches this regular expression.
         keep: leave the scratch folders of the checks in place.
     """
+    # The lock that tqdm takes by default is shared with forked children: one that is killed while
+    # it holds the lock would stop this process for ever.
+    tqdm.set_lock(threading.RLock())
     end, outcomes = monotonic() + seconds, []
     for number, check in enumerate(checks):
         now = monotonic()

@@ -37,7 +37,7 @@ def test_run_leaves_record_checkpoints_and_log(tmp_path):
     assert record["fingerprint"] == record["statistics"]["fingerprint"]
     assert set(record["precision_over_recall"]) == {"3", "5"}
     assert record["parameters"] == 8 * (20 + 18 + 2)
-    assert {path.name for path in result.folder.iterdir()} == {"best.pt", "last.pt"}
+    assert {path.name for path in result.folder.iterdir()} == {"best.pt", "last.pt", "previous.pt"}
     assert list((tmp_path / "log" / "BPR").glob("*.log"))
     assert str(tmp_path) not in result.record.read_text()
 

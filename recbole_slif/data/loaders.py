@@ -37,7 +37,8 @@ def _rows(feat: Interaction, index: torch.Tensor) -> Interaction:
 class _OwnShuffle:
     """Iterates by one permutation of the loader's generator, without worker processes.
 
-    The state of the generator before an epoch is then all it takes to repeat the epoch.
+    The state of the generator before an epoch is then all it takes to repeat the epoch. Worker
+    processes would each draw negatives from a copy of one generator, the same ones in every epoch.
     """
 
     generator: torch.Generator
@@ -51,7 +52,7 @@ class _OwnShuffle:
         self.set_batch_size(self.step * times)  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Interaction]:
-        if self.num_workers or not self.config["single_spec"]:  # type: ignore[attr-defined]
+        if not self.config["single_spec"]:  # type: ignore[attr-defined]
             yield from super().__iter__()  # type: ignore[misc]
             return
         size, step = self.sample_size, self.step  # type: ignore[attr-defined]

@@ -42,8 +42,10 @@ def write_toy(
     lacking: float = 0.2,
     unlinked: int = 2,
     modalities: Mapping[str, int] = MODALITIES,
+    n_users: int = N_USERS,
+    n_items: int = N_ITEMS,
 ) -> Toy:
-    """Write a data set of ten users in two tastes; each has a validation and a test item.
+    """Write a data set of users in two tastes; each has a validation and a test item.
 
     Train pairs, graph and features are the same in all sets but for what the arguments take away,
     so two sets that differ in `held_out_seed` must lead to the same model.
@@ -55,19 +57,21 @@ def write_toy(
         lacking: share of items without features, drawn for each modality.
         unlinked: number of items without a link to the knowledge graph.
         modalities: name and width of each modality.
+        n_users: number of users.
+        n_items: number of items.
     """
     rng = np.random.default_rng(0)
-    train = _train_pairs(rng)
+    train = _train_pairs(n_users, n_items, rng)
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     parts = {"train": sorted(train)}
-    parts |= _held_out(train, np.random.default_rng([1, held_out_seed]))
+    parts |= _held_out(train, n_users, n_items, np.random.default_rng([1, held_out_seed]))
     for part, pairs in parts.items():
         rows = [(f"u{user}", f"i{item}") for user, item in pairs]
         _write(target / f"{name}.{part}.inter", ("user_id:token", "item_id:token"), rows)
-    _write_knowledge(target / name, N_ITEMS - unlinked, rng)
+    _write_knowledge(target / name, n_items - unlinked, rng)
     for modality, dim in modalities.items():
-        _write_features(target / f"{name}.{modality}", dim, lacking, rng)
+        _write_features(target / f"{name}.{modality}", n_items, dim, lacking, rng)
     held_out = [*parts["valid"], *parts["test"]]
     return Toy(folder, name, _tokens(parts["train"]), _tokens(held_out))
 
@@ -76,21 +80,21 @@ def _tokens(pairs: Iterable[tuple[int, int]]) -> Pairs:
     return frozenset((f"u{user}", f"i{item}") for user, item in pairs)
 
 
-def _train_pairs(rng: np.random.Generator) -> set[tuple[int, int]]:
+def _train_pairs(n_users: int, n_items: int, rng: np.random.Generator) -> set[tuple[int, int]]:
     """Each user takes items of its own taste (even or odd numbers); each item has a user."""
-    pairs = {(item % N_USERS, item) for item in range(N_ITEMS)}
-    for user in range(N_USERS):
-        own = [item for item in range(N_ITEMS) if item % 2 == user % 2]
+    pairs = {(item % n_users, item) for item in range(n_items)}
+    for user in range(n_users):
+        own = [item for item in range(n_items) if item % 2 == user % 2]
         pairs |= {(user, int(item)) for item in rng.choice(own, ITEMS_PER_USER, replace=False)}
     return pairs
 
 
 def _held_out(
-    train: set[tuple[int, int]], rng: np.random.Generator
+    train: set[tuple[int, int]], n_users: int, n_items: int, rng: np.random.Generator
 ) -> dict[str, list[tuple[int, int]]]:
     parts: dict[str, list[tuple[int, int]]] = {"valid": [], "test": []}
-    for user in range(N_USERS):
-        rest = [item for item in range(N_ITEMS) if (user, item) not in train]
+    for user in range(n_users):
+        rest = [item for item in range(n_items) if (user, item) not in train]
         for part, item in zip(parts, rng.choice(rest, 2, replace=False), strict=True):
             parts[part].append((user, int(item)))
     return parts
@@ -115,9 +119,11 @@ def _write_knowledge(stem: Path, n_linked: int, rng: np.random.Generator) -> Non
     _write(stem.with_name(f"{stem.name}.link"), ("item_id:token", "entity_id:token"), links)
 
 
-def _write_features(stem: Path, dim: int, lacking: float, rng: np.random.Generator) -> None:
-    matrix = rng.standard_normal((N_ITEMS, dim)).astype(np.float32)
-    present = rng.permutation(N_ITEMS)[round(lacking * N_ITEMS) :]
+def _write_features(
+    stem: Path, n_items: int, dim: int, lacking: float, rng: np.random.Generator
+) -> None:
+    matrix = rng.standard_normal((n_items, dim)).astype(np.float32)
+    present = rng.permutation(n_items)[round(lacking * n_items) :]
     np.save(stem.with_name(f"{stem.name}.npy"), matrix[present])
     ids = "".join(f"i{item}\n" for item in present)
     stem.with_name(f"{stem.name}.ids").write_text(ids, encoding="utf-8")
