@@ -177,6 +177,8 @@ def _refuse_packed(path: Path) -> None:
         raise CheckpointError(
             f"checkpoint '{path}' holds packed members, which no checkpoint does; it was not opened"
         )
+
+
 def _require_sums(path: Path) -> None:
     """Compare the parts of the file with their checksums, which torch writes but does not read.
 

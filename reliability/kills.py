@@ -89,7 +89,8 @@ def cases(setting: Setting) -> Iterator[Case]:
         rng = np.random.default_rng([setting.seed, 1, number])
         if moment == "experiment":
             other = setting.models[(number + 1) % len(setting.models)]
-            run = partial(_kill_experiment, ground, number, (model, other), rng)
+            pair = tuple(dict.fromkeys((model, other)))
+            run = partial(_kill_experiment, ground, number, pair, rng)
         else:
             run = partial(_kill_run, ground, number, model, moment, rng)
         yield Case(f"#{number} {model}: SIGKILL, {moment}", run)
