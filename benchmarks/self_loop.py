@@ -4,7 +4,7 @@
     python -m benchmarks.self_loop --items 24915 --steps 3 --updates 5
 
 For each number of items a data set of Amazon-Book's pairs and triples per item is generated, and
-SLIF-MR takes some steps; the correlation graph (Eq. 16-18) is then rebuilt from its own tables.
+SLIF-MR takes some steps; the search for the correlation graph (Eq. 16, 17) then runs on its tables.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data_path, epochs
+from benchmarks import data_path, epochs, ranking, self_loop
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
@@ -174,3 +174,30 @@ def test_reading_is_timed_beside_recboles(tmp_path, monkeypatch, capsys):
     assert 0 < part["share of draws"] < part["share of batches"] < 1
     assert "| tiny |" in capsys.readouterr().out
     assert data_path.main(["--datasets=tiny", f"--data={tmp_path / 'none'}"]) == 1
+
+
+def test_ranking_of_tiny_files(tmp_path, capsys):
+    write_files(synthetic_data(TINY, 0), tmp_path / "data", "tiny")
+    path = tmp_path / "found.json"
+    words = [f"--data={tmp_path / 'data'}", "--dataset=tiny", "--rounds=1", "--at-once", "8", "16"]
+    assert ranking.main([*words, f"--output={path}"]) == 0
+    found = json.loads(path.read_text("utf-8"))
+    assert found["metrics equal"] is True and 0 < found["metrics"]["recall@20"] <= 1
+    sides = {
+        "ours",
+        "product alone",
+        "RecBole, default",
+        "RecBole, 8 at once",
+        "RecBole, 16 at once",
+    }
+    assert set(found["seconds"]) == sides
+    assert "times faster than the best" in capsys.readouterr().out
+
+
+def test_self_loop_of_few_items(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    words = ["--items", "300", "--steps=1", "--updates=1", f"--output={path}"]
+    assert self_loop.main(words) == 0
+    (found,) = json.loads(path.read_text("utf-8"))["sizes"]
+    assert found["items"] == 300 and 0 < found["share of an epoch"] < 1
+    assert "share of an epoch" in capsys.readouterr().out
