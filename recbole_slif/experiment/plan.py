@@ -246,17 +246,15 @@ def _recipes(cells: Sequence[CellSpec], definition: Definition, request: Request
         if name in words or name in definition.settings:
             raise ConfigError(f"{name}: an experiment keeps its own folders; use --out=FOLDER")
     named = set(request.models or ())
-    for cell in cells:
-        if ":" in cell.model and cell.model not in named:
+    models = dict.fromkeys(cell.model for cell in cells)
+    for name in models:
+        if ":" in name and name not in named:
             raise ConfigError(
-                f"experiment '{definition.name}' names the code '{cell.model}' for a model; if you "
-                f"trust it, say so with --models={cell.model}"
+                f"experiment '{definition.name}' names the code '{name}' for a model; if you "
+                f"trust it, say so with --models={','.join(models)}"
             )
     places = {key: v for key, v in {**definition.settings, **words}.items() if key == "data_path"}
-    known = {
-        model: factory.accepted_keys(model, request.dataset, places)
-        for model in dict.fromkeys(cell.model for cell in cells)
-    }
+    known = {model: factory.accepted_keys(model, request.dataset, places) for model in models}
     shared = frozenset().union(*known.values())
     recipes = []
     for cell in cells:

@@ -83,7 +83,8 @@ def test_killed_experiment_ends_with_the_same_lines(tmp_path, resumed):
     changes = {"epochs": 40, "stopping_step": 100, "learning_rate": 0.02}
     out = tmp_path / "out"
     Path("slow").touch()
-    process = start(path, out, **changes)
+    trusted = f"--models=LightGCN,{SLOW},KGAT"
+    process = start(path, out, trusted, **changes)
     try:
         wait_for(lambda: len(lines_of(out)) == 1 and last_epoch(out) >= 3, process)
     finally:
@@ -93,9 +94,9 @@ def test_killed_experiment_ends_with_the_same_lines(tmp_path, resumed):
     assert last_epoch(out) >= 3
     assert list((out / "claims").iterdir())
     assert len(lines_of(out)) == 1
-    assert experiment(path, out, "--resume", **changes) == 0
+    assert experiment(path, out, trusted, "--resume", **changes) == 0
     assert [bool(path) for path in resumed] == [True, False]
-    assert experiment(path, tmp_path / "whole", **changes) == 0
+    assert experiment(path, tmp_path / "whole", trusted, **changes) == 0
     assert by_run(lines_of(out)) == by_run(lines_of(tmp_path / "whole"))
     assert [line["cell"] for line in lines_of(out)] == ["LightGCN", SLOW, "KGAT"]
     assert not list((out / "claims").iterdir())

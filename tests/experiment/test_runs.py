@@ -167,8 +167,10 @@ def test_line_that_a_kill_left_out_is_copied(tmp_path, trained):
 def test_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, capsys):
     Path("broken").touch()
     path = write_experiment(tmp_path, models=["LightGCN", BROKEN, "BPR"])
-    out = tmp_path / "out"
-    assert experiment(path, out) == 1
+    out, trusted = tmp_path / "out", f"--models=LightGCN,{BROKEN},BPR"
+    assert experiment(path, out) == 2, "the file alone runs no code"
+    assert trusted in capsys.readouterr().err
+    assert experiment(path, out, trusted) == 1
     shown = capsys.readouterr().out
     assert f"failed: {BROKEN}, seed 2020: the sky fell" in shown
     assert "2 of 3 runs are recorded" in shown
@@ -177,7 +179,7 @@ def test_failed_run_does_not_stop_the_others_and_is_tried_again(tmp_path, capsys
     assert (failed["error"], failed["cell"], failed["seed"]) == ("the sky fell", BROKEN, 2020)
     assert failed["per_user"] is None
     Path("broken").unlink()
-    assert experiment(path, out, "--resume") == 0
+    assert experiment(path, out, trusted, "--resume") == 0
     assert [line["cell"] for line in lines_of(out)] == ["LightGCN", BROKEN, "BPR", BROKEN]
     assert "failed:" not in capsys.readouterr().out
 
