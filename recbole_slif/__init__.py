@@ -10,8 +10,11 @@ from recbole_slif import compat
 from recbole_slif.allocator import keep_freed_memory
 
 # Read when torch starts its threads. By default threads that wait keep a core busy: with one other
-# process on two cores an epoch took 20 times longer; sleeping costs nothing measurable.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# process on two cores an epoch took 20 times longer. Threads that sleep at once are slow to wake:
+# alone on two cores an epoch took half as long again. So they look around for some microseconds.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 keep_freed_memory()
 compat.apply()
 

@@ -11,13 +11,22 @@ import recbole_slif
 from recbole_slif import allocator
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch, before, after):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if before:
-        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((None, None), ("PASSIVE", "4000")),
+        (("ACTIVE", None), ("ACTIVE", None)),
+        ((None, "9"), ("PASSIVE", "9")),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch, before, after):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    for name, value in zip(names, before, strict=True):
+        monkeypatch.setenv(name, value or "")  # so that it is put back in the end
+        if value is None:
+            monkeypatch.delenv(name)
     importlib.reload(recbole_slif)
-    assert os.environ["OMP_WAIT_POLICY"] == after
+    assert tuple(map(os.environ.get, names)) == after
 
 
 FAULTS = """
