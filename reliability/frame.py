@@ -190,6 +190,7 @@ def run_checks(
     # The lock that tqdm takes by default is shared with forked children: one that is killed while
     # it holds the lock would stop this process for ever.
     tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0  # a thread that held the lock at a fork would stop the child
     end, outcomes = monotonic() + seconds, []
     for number, check in enumerate(checks):
         now = monotonic()

@@ -139,6 +139,8 @@ class Folder:
         arrays = {("users" if key == "user" else key): array for key, array in values.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        for half in (self.path / "per_user").glob(f".{settings_hash}.npz.*"):
+            half.unlink(missing_ok=True)  # of a killed process; who writes holds the run's claim
         write_atomic(self.path / name, buffer.getvalue())
         return name
 

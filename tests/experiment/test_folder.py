@@ -90,3 +90,13 @@ def test_work_is_removed_run_by_run(folder):
     assert [path.name for path in (folder.path / "work").iterdir()] == ["bb"]
     folder.clear_work("bb")
     assert not (folder.path / "work").exists()
+
+
+def test_half_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    folder = Folder(tmp_path)
+    (tmp_path / "per_user").mkdir()
+    (tmp_path / "per_user" / ".abc.npz.0123").touch()
+    (tmp_path / "per_user" / ".other.npz.0123").touch()
+    folder.write_per_user("abc", {"user": np.arange(2)})
+    left = {path.name for path in (tmp_path / "per_user").iterdir()}
+    assert left == {"abc.npz", ".other.npz.0123"}

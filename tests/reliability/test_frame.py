@@ -1,9 +1,11 @@
 """The frame of the long checks: what it counts, keeps, stops at and answers."""
 
 import json
+import threading
 import time
 
 import pytest
+from tqdm import tqdm
 
 from recbole_slif.registry import MODELS
 from reliability.__main__ import main
@@ -90,6 +92,21 @@ def test_trouble_in_making_cases_is_a_failure(tmp_path):
 def test_unknown_names_are_refused(words, capsys):
     assert main(words, [check(mixed)]) == 2
     assert "not known; there are" in capsys.readouterr().err
+
+
+def alone(setting):
+    def threads():
+        return {"threads": threading.active_count() - setting.seed}
+
+    yield Case("threads", threads)
+
+
+def test_no_thread_is_started_that_a_fork_could_catch_with_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(tqdm, "monitor_interval", 10)
+    monkeypatch.setattr(tqdm, "monitor", None)
+    before = threading.active_count()
+    _, found = command(tmp_path, [alone], f"--seed={before}")
+    assert found["alone"]["figures"] == {"threads": {"threads": 0}}
 
 
 def test_scratch_is_removed_unless_asked_for(tmp_path):
