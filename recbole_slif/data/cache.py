@@ -186,7 +186,15 @@ def _checksum(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> st
 
 def _forget_oldest(folder: Path) -> None:
     """Keep the entries used last, and no temporary file of a process killed long ago."""
-    entries = sorted(folder.glob("*-*.npz"), key=lambda path: path.stat().st_mtime)
-    torn = [path for path in folder.glob(".*.npz.*") if path.stat().st_mtime < time.time() - _DAY]
+    entries = sorted(folder.glob("*-*.npz"), key=_last_used)
+    torn = [path for path in folder.glob(".*.npz.*") if _last_used(path) < time.time() - _DAY]
     for path in [*entries[:-KEPT], *torn]:
         path.unlink(missing_ok=True)
+
+
+def _last_used(path: Path) -> float:
+    """Return when a file was last used; now if another process has just moved or removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

@@ -348,6 +348,20 @@ def test_two_at_once(make_dataset, make_config, tmp_path, caplog):
         assert_same(plain, each)
 
 
+def test_files_that_others_take_away_meanwhile_are_no_trouble(tmp_path, monkeypatch):
+    for name in ("a-1.npz", ".a-2.npz.0f"):
+        (tmp_path / name).touch()
+    stat = cache.Path.stat
+
+    def gone(path, **options):
+        if path.name in ("a-1.npz", ".a-2.npz.0f"):
+            raise FileNotFoundError(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(cache.Path, "stat", gone)
+    cache._forget_oldest(tmp_path)
+
+
 # ---- where and when ----------------------------------------------------------------------------
 
 

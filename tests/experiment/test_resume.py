@@ -241,9 +241,11 @@ def test_run_of_another_process_is_waited_for(tmp_path, monkeypatch, trained):
     folder = Folder(out)
     folder.make()
     other = Claims(folder.claims).take(theirs["settings_hash"])
-    waited = []
+    waited, real_sleep = [], time.sleep
 
     def sleep(seconds):
+        if seconds < runner_module.POLL:  # of somebody else: the patch is everybody's clock
+            return real_sleep(seconds)
         waited.append(seconds)
         folder.append([theirs])
         other.release()
