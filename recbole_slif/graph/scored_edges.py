@@ -111,11 +111,14 @@ class ScoredEdges:
     def build(cls, edges: KnowledgeEdges) -> ScoredEdges:
         """Lay the edges out; linear in their number."""
         heads, tails = _head_pairs(edges), _tail_pairs(edges)
+        by_relation = edges.pair_order.cpu().numpy()
+        relations = heads.relations[heads.of_edge[by_relation]]
+        sizes = np.bincount(relations, minlength=edges.n_relations)
         with_keys = tails.counts < heads.counts
-        used = heads.counts > 0
-        folded, first = _group(edges, used & ~with_keys, heads, None)
-        keyed, second = _group(edges, used & with_keys, heads, tails)
-        order = np.concatenate([first, second])
+        placed = [by_relation[chosen[relations]] for chosen in (~with_keys, with_keys)]
+        folded = _group(edges, np.where(with_keys, 0, sizes), placed[0], heads, None)
+        keyed = _group(edges, np.where(with_keys, sizes, 0), placed[1], heads, tails)
+        order = np.concatenate(placed)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order), dtype=order.dtype)
         index = (torch.from_numpy(part).to(edges.device) for part in (rank, order))
@@ -136,26 +139,30 @@ class _Pairs(NamedTuple):
 
 
 def _group(
-    edges: KnowledgeEdges, chosen: np.ndarray, heads: _Pairs, tails: _Pairs | None
-) -> tuple[EdgeGroup, np.ndarray]:
-    """Lay out the edges of the `chosen [n_relations]`, with keys where pairs of tails are given.
+    edges: KnowledgeEdges,
+    sizes: np.ndarray,
+    placed: np.ndarray,
+    heads: _Pairs,
+    tails: _Pairs | None,
+) -> EdgeGroup:
+    """Lay some relations' edges out, with keys where pairs of tails are given.
 
-    Returns:
-        The group, and its edges by relation, then head.
+    Args:
+        edges: all edges.
+        sizes: `[n_relations]` edges of each relation of the group, 0 for the others.
+        placed: the group's edges by relation, then head.
+        heads: pairs (relation, head).
+        tails: pairs (relation, tail), or None.
     """
-    by_pair = edges.pair_order.cpu().numpy()
-    relations = heads.relations[heads.of_edge[by_pair]]
-    kept = np.flatnonzero(chosen[relations])
-    placed = by_pair[kept]
+    chosen = sizes > 0
     head_nodes, rows = _nodes(edges, heads, chosen, placed)
     keys, columns, width = None, edges.tails.cpu().numpy()[placed], edges.n_entities
     if tails is not None:
         keys, columns = _nodes(edges, tails, chosen, placed)
         width = keys.n_pairs
     pattern = Incidence.build(rows, columns, (head_nodes.n_pairs, width), edges.device)
-    per_relation = np.bincount(relations[kept], minlength=edges.n_relations)[chosen]
     names = tuple(np.flatnonzero(chosen).tolist())
-    return EdgeGroup(names, head_nodes, keys, pattern, tuple(per_relation.tolist())), placed
+    return EdgeGroup(names, head_nodes, keys, pattern, tuple(sizes[chosen].tolist()))
 
 
 def _nodes(
