@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,14 +25,21 @@ import torch
 
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.generate import Sizes, SyntheticData, read_interactions, synthetic_data
-from benchmarks.measure import Clock, PeakMemory, clock_for, machine, medians
+from benchmarks.measure import (
+    Clock,
+    PeakMemory,
+    clock_for,
+    heading,
+    medians,
+    threads_kept,
+    write_result,
+)
 from benchmarks.report import EVALUATED_USERS, markdown, ratios, targets, whole_epoch
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from tests.peers import stand_ins
 
 DATA = "amazon-book"
-RESULTS = Path(__file__).parent / "results"
 BASE = "RecBole LightGCN"
 _LAYERS = {"n_layers": 3}
 _KGAT = {"layers": [64, 32, 16], "mess_dropout": 0.1, "kg_reverse_r": True}
@@ -92,19 +97,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit status."""
     chosen = parser().parse_args(argv)
-    threads = torch.get_num_threads()
     try:
-        with stand_ins(), warnings.catch_warnings():
+        with threads_kept(), stand_ins(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"recbole\.")
             result = compare(chosen)
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        torch.set_num_threads(threads)
-    path = chosen.output or RESULTS / f"{date.today().isoformat()}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(result, chosen.output)
     print(markdown(result))
     return 0
 
@@ -127,8 +127,7 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
         }
     found = {threads: ratios(run, plans) for threads, run in runs.items()}
     return {
-        "date": date.today().isoformat(),
-        "machine": machine(),
+        **heading(),
         "sizes": {
             **asdict(sizes),
             "n_users": data.n_users - 1,

@@ -12,7 +12,6 @@ epoch of our loader, negatives included, stands beside an epoch of our LightGCN.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -20,7 +19,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,13 +27,12 @@ import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 
-from benchmarks.measure import clock_for, machine, medians, seconds
+from benchmarks.measure import clock_for, heading, medians, seconds, threads_kept, write_result
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.pairs import SplitPairs
 from recbole_slif.errors import SlifError
 
-RESULTS = Path(__file__).parent / "results"
 _TOLD = {"state": "CRITICAL", "use_gpu": False, "show_progress": False}
 _COLUMNS = {"kg": ["head_id", "relation_id", "tail_id"], "link": ["item_id", "entity_id"]}
 _STEPS = 3
@@ -60,13 +57,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit status."""
     chosen = parser().parse_args(argv)
-    torch.set_num_threads(1)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         if chosen.data is None:
             raise SlifError("--data is missing: name the folder that holds the data sets' folders")
-        with warnings.catch_warnings():
+        with threads_kept(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = {name: compare(name, chosen.data, chosen.rounds) for name in chosen.datasets}
     except SlifError as error:
@@ -74,17 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         logging.disable(level)
+    words = ["--data FOLDER", f"--rounds {chosen.rounds}", "--datasets", *chosen.datasets]
     result = {
-        "date": date.today().isoformat(),
-        "command": "python -m benchmarks.data_path "
-        + " ".join(["--data FOLDER", f"--rounds {chosen.rounds}", "--datasets", *chosen.datasets]),
-        "machine": machine(),
+        **heading(f"python -m benchmarks.data_path {' '.join(words)}"),
         "load_average": os.getloadavg(),
         "clock": "CPU seconds of one thread; wall seconds under 'wall'",
         "datasets": found,
     }
-    path = chosen.output or RESULTS / f"{date.today().isoformat()}-data-path.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(result, chosen.output, "data-path")
     print(markdown(found))
     return 0
 

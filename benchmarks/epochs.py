@@ -14,7 +14,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from recbole.utils import KGDataLoaderState
 
 from benchmarks.files import write_files
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import Clock, clock_for, machine
+from benchmarks.measure import Clock, clock_for, heading, write_result
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.errors import SlifError
@@ -32,7 +31,6 @@ from recbole_slif.phases import learning_parameters, phases_of
 from recbole_slif.records import peak_memory
 from recbole_slif.registry import MODELS
 
-RESULTS = Path(__file__).parent / "results"
 BASE = "LightGCN"
 GENERATED = "generated"
 
@@ -133,8 +131,7 @@ def compare(chosen: argparse.Namespace, settings: Sequence[str]) -> dict[str, An
         print(f"{name} ...", file=sys.stderr)
         found[name] = _in_a_process(name, chosen, settings)
     return {
-        "date": date.today().isoformat(),
-        "machine": machine(),
+        **heading(),
         "dataset": chosen.dataset,
         "threads": chosen.threads,
         "steps": chosen.steps,
@@ -196,9 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    path = chosen.output or RESULTS / f"{date.today().isoformat()}-epochs-{chosen.dataset}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(result, chosen.output, f"epochs-{chosen.dataset}")
     print(markdown(result))
     return 0
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter, process_time
@@ -16,6 +19,7 @@ import torch
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _PACKAGES = ("torch", "numpy", "scipy", "pandas", "recbole")
+_RESULTS = Path(__file__).parent / "results"
 
 
 Clock = Callable[[], float]
@@ -34,6 +38,31 @@ def seconds(work: Callable[[], Any], clock: Clock) -> float:
     start = clock()
     work()
     return clock() - start
+
+
+@contextmanager
+def threads_kept(count: int | None = None) -> Iterator[None]:
+    """Give torch its number of threads back after the block; begin it with `count` if named."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def heading(command: str | None = None) -> dict[str, Any]:
+    """Return what every result begins with: the date, its command if there is one, the machine."""
+    named = {} if command is None else {"command": command}
+    return {"date": date.today().isoformat(), **named, "machine": machine()}
+
+
+def write_result(result: Mapping[str, Any], path: Path | None, name: str = "") -> None:
+    """Write a result as JSON to `path`, or to a dated file of this name in `results/`."""
+    stem = "-".join(part for part in (date.today().isoformat(), name) if part)
+    path = path or _RESULTS / f"{stem}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
 def medians(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -11,12 +11,10 @@ sides take turns and minima are compared, since other programs can only add to t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 
 from benchmarks.dataset import Settings, settings_of
-from benchmarks.measure import PeakMemory, clock_for, machine, seconds
+from benchmarks.measure import PeakMemory, clock_for, heading, seconds, threads_kept, write_result
 from benchmarks.sides import METRICS
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
@@ -33,7 +31,6 @@ from recbole_slif.data.loaders import EvalLoader
 from recbole_slif.errors import SlifError
 from recbole_slif.evaluation import BlockedFullSortEvaluator
 
-RESULTS = Path(__file__).parent / "results"
 _DEFAULT_SAMPLE = 512
 
 
@@ -155,11 +152,12 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
     wanted = metrics.evaluate(run.recboles(max(chosen.at_once), run.n_users))
     least = {name: min(times) for name, times in sides.items()}
     best = min(value for name, value in least.items() if name.endswith("at once"))
+    command = (
+        f"python -m benchmarks.ranking --data FOLDER --users {chosen.users} "
+        f"--rounds {chosen.rounds} --at-once {' '.join(map(str, chosen.at_once))}"
+    )
     return {
-        "date": date.today().isoformat(),
-        "command": f"python -m benchmarks.ranking --data FOLDER --users {chosen.users} "
-        f"--rounds {chosen.rounds} --at-once {' '.join(map(str, chosen.at_once))}",
-        "machine": machine(),
+        **heading(command),
         "load_average": os.getloadavg(),
         "users": run.n_users,
         "items": run.n_items - 1,
@@ -177,21 +175,16 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit status."""
     chosen = parser().parse_args(argv)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         if chosen.data is None:
             raise SlifError("--data is missing: name the folder that holds the data sets' folders")
-        with warnings.catch_warnings():
+        with threads_kept(1), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = compare(chosen)
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        torch.set_num_threads(threads)
-    path = chosen.output or RESULTS / f"{date.today().isoformat()}-ranking.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(result, chosen.output, "ranking")
     shown = ("users", "seconds", "times faster than the default", "times faster than the best")
     for name in (*shown, "above the product alone", "peak rise in GiB", "metrics equal"):
         print(f"{name}: {result[name]}")

@@ -10,12 +10,10 @@ SLIF-MR takes some steps; the search for the correlation graph (Eq. 16, 17) then
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -24,12 +22,11 @@ import torch
 
 from benchmarks.dataset import ArrayDataset
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import PeakMemory, machine, seconds
+from benchmarks.measure import PeakMemory, heading, seconds, threads_kept, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from recbole_slif.graph.item_item import knn_graph
 
-RESULTS = Path(__file__).parent / "results"
 BATCH = 4096
 
 
@@ -83,25 +80,19 @@ def measure(n_items: int, chosen: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the measurements; returns the exit status."""
     chosen = parser().parse_args(argv)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        found = [measure(n_items, chosen) for n_items in chosen.items]
+        with threads_kept(1):
+            found = [measure(n_items, chosen) for n_items in chosen.items]
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    finally:
-        torch.set_num_threads(threads)
     result = {
-        "date": date.today().isoformat(),
-        "command": f"python -m benchmarks.self_loop --attention {chosen.attention}",
-        "machine": machine(),
+        **heading(f"python -m benchmarks.self_loop --attention {chosen.attention}"),
         "load_average": os.getloadavg(),
         "clock": "CPU seconds of one thread",
         "sizes": found,
     }
-    path = chosen.output or RESULTS / f"{date.today().isoformat()}-self-loop.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    write_result(result, chosen.output, "self-loop")
     for one in found:
         print(", ".join(f"{name}: {value}" for name, value in one.items()))
     return 0
