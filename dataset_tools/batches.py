@@ -22,10 +22,14 @@ def digest(parts: Iterable[str]) -> str:
     """Return a hash of texts in their order."""
     found = hashlib.sha256()
     for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        found.update(len(data).to_bytes(8, "little"))
-        found.update(data)
+        take_text(found, part)
     return found.hexdigest()
+
+
+def take_text(found: hashlib._Hash, text: str) -> None:
+    """Take a text, and where it ends, into a hash."""
+    data = text.encode("utf-8", "surrogatepass")
+    found.update(len(data).to_bytes(8, "little") + data)
 
 
 def encode_batches(

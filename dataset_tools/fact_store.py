@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .row_file import CHUNK, RowFile
+from .row_file import RowFile
 from .row_store import RowStore
 from .token_order import SortedTokens
 from .writing import write_rows
@@ -71,8 +71,7 @@ def _thin_out(
 
 def _relations(values: SortedTokens) -> Iterator[tuple[int, list[str]]]:
     """Yield the relations of values in order, with the number of the first."""
-    for start in range(0, len(values), CHUNK):
-        texts = values.texts(np.arange(start, min(start + CHUNK, len(values))))
+    for start, texts in values.pieces():
         yield start, [text.partition(_BETWEEN)[0] for text in texts]
 
 

@@ -5,69 +5,45 @@ Memory holds about thirty bytes for each entry, not the entry.
 
 from __future__ import annotations
 
-import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
-from recbole_slif.errors import DataError
-
 from .faults import Faults
 from .progress import bar
-from .token_order import SortedTokens, TokenSorter
+from .scratch_folder import ScratchFolder
+from .token_order import NumberedTokens
 
-_BATCH, _AT_ONCE = 1 << 17, 1 << 14
+_AT_ONCE = 1 << 14
 # No cell holds it: lines with one are faults, and texts are cleaned of it.
 _BETWEEN = "\0"
 Cells = list[str]
 
 
-class ItemSpool:
+class ItemSpool(ScratchFolder):
     """Entries of items in a folder that lives as long as the `with` block.
 
     Args:
         folder: Made afresh; what a killed run left there is removed.
     """
 
+    kept = "entries"
+
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._ends, self._lines, self._files = array("q", [0]), array("q"), array("H")
         self._paths: list[Path] = []
-        self._tokens: list[str] = []
-        self._places: list[np.ndarray] = []
 
-    def __enter__(self) -> ItemSpool:
-        """Make the folder."""
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self._file = (self.folder / "entries").open("w+b")
-            self._sorter = TokenSorter(self.folder, "item")
-        except OSError as error:
-            raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from error
-        return self
+    def _open(self) -> None:
+        self._file = (self.folder / "entries").open("w+b")
+        self._items = NumberedTokens(self.folder, "item")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the folder.
-
-        Raises:
-            DataError: The block ended because the disk is full or cannot be written.
-        """
-        self._sorter.close()
+    def _close(self) -> None:
+        self._items.close()
         self._file.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise DataError(f"{self.folder}: entries cannot be kept there ({reason})") from error
 
     def add(self, item: str, cells: Sequence[str], path: Path, line: int) -> None:
         """Append an entry; cells hold no NUL.
@@ -85,13 +61,7 @@ class ItemSpool:
         if not self._paths or self._paths[-1] != path:
             self._paths.append(path)
         self._files.append(len(self._paths) - 1)
-        self._tokens.append(item)
-        if len(self._tokens) >= _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._places.append(self._sorter.add(self._tokens))
-        self._tokens.clear()
+        self._items.add(item)
 
     def finish(self, faults: Faults, twice: str) -> None:
         """Sort the items; no entry can be added afterwards.
@@ -100,13 +70,8 @@ class ItemSpool:
             faults: Receives the entries of an item that has one already.
             twice: What they are called there.
         """
-        if self._tokens:
-            self._flush()
         self._file.flush()
-        self._names: SortedTokens = self._sorter.merge()
-        ranks = [self._sorter.ranks(batch)[place] for batch, place in enumerate(self._places)]
-        self._places.clear()
-        self._ranks = np.concatenate([np.empty(0, dtype=np.uint32), *ranks])
+        self._names, self._ranks = self._items.finish()
         self._order = np.argsort(self._ranks, kind="stable")
         sorted_ranks = self._ranks[self._order]
         again = self._order[1:][sorted_ranks[1:] == sorted_ranks[:-1]]

@@ -15,7 +15,7 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from .faults import Faults
 from .reading import read_text
-from .row_file import CHUNK, RowFile, RowWriter, TokenColumn
+from .row_file import RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
 from .tokens import read_tokens
@@ -174,9 +174,8 @@ class _First:
 def _marks(tokens: SortedTokens, known: set[str]) -> np.ndarray:
     """Return which tokens are known, `[n]`."""
     marks = np.zeros(len(tokens), dtype=bool)
-    for start in range(0, len(tokens), CHUNK):
-        numbers = np.arange(start, min(start + CHUNK, len(tokens)))
-        marks[numbers] = [text in known for text in tokens.texts(numbers)]
+    for start, texts in tokens.pieces():
+        marks[start : start + len(texts)] = [text in known for text in texts]
     return marks
 
 

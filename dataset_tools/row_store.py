@@ -6,76 +6,48 @@ the distinct ids.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TypeVar
 
 import numpy as np
-
-from recbole_slif.errors import DataError
 
 from .core_split import best_rows
 from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
+from .scratch_folder import ScratchFolder
 from .token_order import SortedTokens, TokenSorter
 
-Store = TypeVar("Store", bound="RowStore")
 # A batch ends at so many rows, or so many characters of their tokens.
 _BATCH, _BATCH_CHARS = 1 << 17, 32 << 20
 # Rows that are sorted at once, and rows in memory while runs are merged.
 _SORTED, _MERGED, _LEAST_PIECE = 1 << 20, 1 << 20, 1 << 8
 
 
-class RowStore:
+class RowStore(ScratchFolder):
     """Rows of user, item, rating and time in a folder that lives as long as the `with` block.
 
     Args:
         folder: Made afresh; what a killed run left there is removed.
 
     Attributes:
-        folder: That folder, for files of the caller's as well.
         size: Rows so far.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.size = folder, 0
+        super().__init__(folder)
+        self.size = 0
         self._rows: list[tuple[str, str, float, float]] = []
         self._chars = 0
         self._batches: list[int] = []
 
-    def __enter__(self: Store) -> Store:
-        """Make the folder."""
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self._file = RowWriter(self.folder / "rows")
-            self._users = TokenSorter(self.folder, "user")
-            self._items = TokenSorter(self.folder, "item")
-        except OSError as error:
-            raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from error
-        return self
+    def _open(self) -> None:
+        self._file = RowWriter(self.folder / "rows")
+        self._users = TokenSorter(self.folder, "user")
+        self._items = TokenSorter(self.folder, "item")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove the folder.
-
-        Raises:
-            DataError: The block ended because the disk is full or cannot be written.
-        """
-        self._users.close()
-        self._items.close()
-        with self._file:
-            pass
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise DataError(f"{self.folder}: rows cannot be kept there ({reason})") from error
+    def _close(self) -> None:
+        for file in (self._users, self._items, self._file):
+            file.close()
 
     def add(self, user: str, item: str, rating: float, time: float) -> None:
         """Append a row; tokens hold no tab and no line end."""
@@ -100,8 +72,7 @@ class RowStore:
     def finish(self) -> None:
         """Write what is still in memory; no row can be added afterwards."""
         self._flush()
-        with self._file:
-            pass
+        self._file.close()
 
     def pairs(self, latest: bool) -> tuple[RowFile, SortedTokens, SortedTokens]:
         """Sort all rows by user and item, and keep one of each pair (see `best_rows`).

@@ -14,11 +14,12 @@ from recbole_slif.data.tables import parse_header
 from recbole_slif.errors import DataError
 
 from .attributes import plain_text
+from .batches import take_text
 from .faults import Faults
 from .item_spool import ItemSpool
 from .reading import read_text
 from .records import read_records
-from .token_order import SortedTokens, TokenSorter
+from .token_order import NumberedTokens
 
 # Item id and columns; `region` is made of city and state.
 RAW = {
@@ -28,7 +29,6 @@ RAW = {
 }
 _TWICE = "lines of an item that already has a line"
 _EMPTY = "items without any text"
-_BATCH_CHARS = 16 << 20
 
 
 class Sentences:
@@ -46,33 +46,17 @@ class Sentences:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._sorter = TokenSorter(folder, "sentence")
+        self._sentences = NumberedTokens(folder, "sentence")
         self._hash = hashlib.sha256()
-        self._waiting: list[str] = []
-        self._chars = 0
-        self._places: list[np.ndarray] = []
 
     def add(self, sentence: str) -> None:
         """Append the sentence of the next item; it holds no line end."""
-        data = sentence.encode("utf-8", "surrogatepass")
-        self._hash.update(len(data).to_bytes(8, "little") + data)
-        self._waiting.append(sentence)
-        self._chars += len(sentence)
-        if self._chars >= _BATCH_CHARS:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._places.append(self._sorter.add(self._waiting))
-        self._waiting, self._chars = [], 0
+        take_text(self._hash, sentence)
+        self._sentences.add(sentence)
 
     def finish(self) -> Sentences:
         """Bring them into order; none can be added afterwards."""
-        if self._waiting:
-            self._flush()
-        self._texts: SortedTokens = self._sorter.merge()
-        parts = [self._sorter.ranks(batch)[place] for batch, place in enumerate(self._places)]
-        self._places = []
-        self._ranks = np.concatenate([np.empty(0, dtype=np.uint32), *parts])
+        self._texts, self._ranks = self._sentences.finish()
         self.order = np.argsort(self._ranks, kind="stable")
         self.digest = self._hash.hexdigest()
         return self
@@ -87,7 +71,7 @@ class Sentences:
 
     def close(self) -> None:
         """Close its file."""
-        self._sorter.close()
+        self._sentences.close()
 
 
 def put_items(

@@ -27,6 +27,10 @@ _STEP = 64
 # Tokens that are not asked for are read with those beside them up to these limits.
 _GAP, _READ_BYTES = 4, 1 << 20
 _MOST = (1 << 32) - 1
+# A batch ends at so many tokens, or so many characters of them.
+BATCH, BATCH_CHARS = 1 << 17, 16 << 20
+# Tokens that are looked through at once.
+PIECE = 1 << 18
 
 
 def _key(token: str) -> tuple[int, str]:
@@ -100,6 +104,45 @@ class TokenSorter:
     def close(self) -> None:
         """Close the file of runs."""
         self._file.close()
+
+
+class NumberedTokens:
+    """The tokens of rows, taken one by one; in the end each row has the number of its token.
+
+    Args:
+        folder: For its files.
+        name: What the tokens are; begins the files' names.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._sorter = TokenSorter(folder, name)
+        self._waiting: list[str] = []
+        self._chars = 0
+        self._places: list[np.ndarray] = []
+
+    def add(self, token: str) -> None:
+        """Take the token of the next row."""
+        self._waiting.append(token)
+        self._chars += len(token)
+        if len(self._waiting) >= BATCH or self._chars >= BATCH_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._places.append(self._sorter.add(self._waiting))
+        self._waiting, self._chars = [], 0
+
+    def finish(self) -> tuple[SortedTokens, np.ndarray]:
+        """Return the distinct tokens and `[n]` uint32, the number of each row's; the end of it."""
+        if self._waiting:
+            self._flush()
+        tokens = self._sorter.merge()
+        parts = [self._sorter.ranks(batch)[place] for batch, place in enumerate(self._places)]
+        self._places.clear()
+        return tokens, np.concatenate([np.empty(0, dtype=np.uint32), *parts])
+
+    def close(self) -> None:
+        """Close the file of runs."""
+        self._sorter.close()
 
 
 def _merge_once(runs: Sequence[_Run], merged: _Merged, ranks: IO[bytes]) -> int:
@@ -208,6 +251,11 @@ class SortedTokens:
                 chosen = wanted[np.searchsorted(wanted, low) : np.searchsorted(wanted, high)]
                 found += [lines[number] for number in (chosen - low).tolist()]
         return [found[place] for place in which.tolist()]
+
+    def pieces(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield all tokens in order, some at a time, with the number of the first."""
+        for start in range(0, self._count, PIECE):
+            yield start, self.texts(np.arange(start, min(start + PIECE, self._count)))
 
     def _end(self, group: int) -> int:
         if group + 1 < len(self._offsets):

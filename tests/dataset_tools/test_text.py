@@ -127,7 +127,7 @@ def encoded(folder, encoder, texts, batch_size, name=""):
 @pytest.mark.parametrize("small", [False, True])
 def test_vectors_do_not_depend_on_batch_size_or_order(tmp_path, monkeypatch, small):
     if small:
-        monkeypatch.setattr("dataset_tools.sentences._BATCH_CHARS", 9)
+        monkeypatch.setattr("dataset_tools.token_order.BATCH_CHARS", 9)
         monkeypatch.setattr("dataset_tools.batches._PIECE_BYTES", 70)
     texts = ["b" * (n % 5 + 1) + "a" for n in range(23)]
     whole = encoded(tmp_path, LetterCounter(), texts, 64)
