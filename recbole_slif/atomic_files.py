@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import IO
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` for writing; it takes the name once it is safe."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not `tempfile`, whose files only their owner can read: records and checkpoints are shared
+    # Not `tempfile`, whose files only their owner can read: records and checkpoints are shared.
+    # `remove_halves` looks for such names.
     name = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         with name.open("xb") as stream:
@@ -25,6 +27,12 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         name.unlink(missing_ok=True)
         raise
+
+
+def remove_halves(path: Path) -> None:
+    """Remove what killed processes left half-written of a file that no process is writing."""
+    for half in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        half.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path | str, content: bytes) -> None:

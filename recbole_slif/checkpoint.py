@@ -33,7 +33,7 @@ _DAMAGED = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError,
     RecursionError,
 )  # fmt: skip
-LAST = "last.pt"
+BEST, LAST = "best.pt", "last.pt"
 
 
 @dataclass
@@ -150,8 +150,7 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint '{path}' is empty; an earlier one must be used")
-    _refuse_packed(path)
-    _require_sums(path)
+    _require_sound(path)
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -164,34 +163,31 @@ def load(path: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
     return _decode(payload, path)
 
 
-def _refuse_packed(path: Path) -> None:
-    """Refuse members that are packed: `torch.save` packs nothing, and little can unpack to much."""
-    try:
-        if not zipfile.is_zipfile(path):
-            return  # torch says what it is
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"checkpoint '{path}' is torn or not a checkpoint") from error
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise CheckpointError(
-            f"checkpoint '{path}' holds packed members, which no checkpoint does; it was not opened"
-        )
+def _require_sound(path: Path) -> None:
+    """Look at the archive that a checkpoint is before torch does.
 
-
-def _require_sums(path: Path) -> None:
-    """Compare the parts of the file with their checksums, which torch writes but does not read.
+    `torch.save` packs nothing, and little can unpack to much; it writes checksums, and torch does
+    not read them.
 
     Raises:
-        CheckpointError: a part was changed after it was written.
+        CheckpointError: the file is torn, has packed members, or was changed after its writing.
     """
     try:
         if not zipfile.is_zipfile(path):
-            return  # torch says what else it is
-        with zipfile.ZipFile(path) as archive:
+            return  # torch says what it is
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CheckpointError(f"checkpoint '{path}' is torn or not a checkpoint") from error
+    with archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise CheckpointError(
+                f"checkpoint '{path}' holds packed members, which no checkpoint does; it was not "
+                "opened"
+            )
+        try:
             bad = archive.testzip()
-    except Exception as error:
-        raise CheckpointError(f"checkpoint '{path}' is torn or damaged: {error}") from error
+        except Exception as error:
+            raise CheckpointError(f"checkpoint '{path}' is torn or damaged: {error}") from error
     if bad is not None:
         raise CheckpointError(f"checkpoint '{path}' is damaged: '{bad}' fails its checksum")
 
@@ -302,7 +298,7 @@ def load_model(
 
 
 def _load_best(path: Path | str) -> tuple[Path, Checkpoint]:
-    file = resolve(path, ("best.pt", LAST))
+    file = resolve(path, (BEST, LAST))
     try:
         return file, load(file)
     except CheckpointError as error:

@@ -10,6 +10,7 @@ import torch
 from recbole.utils import KGDataLoaderState
 
 from recbole_slif import random_state
+from recbole_slif.checkpoint import LAST
 from recbole_slif.errors import CheckpointError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.phases import Phase, phases_of
@@ -65,7 +66,7 @@ class EpochMixin:
 
     def way_on(self: Any) -> str:
         """Say what is kept of the run and how to go on with it."""
-        if self._saved and (self.run_folder / "last.pt").is_file():
+        if self._saved and (self.run_folder / LAST).is_file():
             return f"{self.epochs_done} epochs are kept, go on with --resume={self.run_folder}"
         return "no epoch was finished, nothing is kept"
 

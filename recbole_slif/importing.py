@@ -109,7 +109,7 @@ def import_checkpoint(file: Path | str, config: Any, out: Path, reorder: bool = 
         "identity": factory.identity(config, bundle),
         "config": factory.saved_settings(config),
     }
-    path = out / "best.pt"
+    path = out / files.BEST
     files.save(path, files.Checkpoint(header, {"model": files.model_state(model)}))
     return path
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from recbole_slif.checkpoint import LAST, Checkpoint, load, resolve
+from recbole_slif.atomic_files import remove_halves
+from recbole_slif.checkpoint import BEST, LAST, Checkpoint, load, resolve
 from recbole_slif.errors import CheckpointError, ConfigError
 
 try:
@@ -59,10 +60,9 @@ class RunFolder:
         return self
 
     def _tidy(self) -> None:
-        halves = [path for name in ("best", "last") for path in self.folder.glob(f".{name}.pt.*")]
-        halves += self.records.glob(f".{self.folder.name}.json.*")
-        for path in halves:
-            path.unlink(missing_ok=True)
+        record = self.records / f"{self.folder.name}.json"
+        for path in (self.folder / BEST, self.folder / LAST, record):
+            remove_halves(path)
 
     def release(self) -> None:
         """Let others in; a folder in which nothing was kept is removed."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -69,6 +70,15 @@ def end_log() -> None:
         logging.getLogger().removeHandler(handler)
         handler.close()
     _log_handlers.clear()
+
+
+@contextmanager
+def _log_ended() -> Iterator[None]:
+    """Leave no log open after the block, however it ends."""
+    try:
+        yield
+    finally:
+        end_log()
 
 
 @dataclass(frozen=True)
@@ -214,6 +224,7 @@ class Run:
                 raise
 
 
+@_log_ended()
 def execute(
     config: Any,
     resumed: Path | None = None,
@@ -238,21 +249,6 @@ def execute(
         TrainingStoppedError: Ctrl-C or SIGTERM; the text says how to go on.
     """
     verbose = verbose and process_group.leads()
-    try:
-        return _execute(config, resumed, saved, test, verbose, command, hooks)
-    finally:
-        end_log()
-
-
-def _execute(
-    config: Any,
-    resumed: Path | None,
-    saved: bool,
-    test: bool,
-    verbose: bool,
-    command: Sequence[str],
-    hooks: Hooks | None,
-) -> RunResult:
     init_seed(config["seed"], config["reproducibility"])
     if verbose:
         logger = start_log(config)

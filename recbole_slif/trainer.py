@@ -76,7 +76,7 @@ class PhaseTrainer(Trainer):
     def _enter_folder(self, folder: Path) -> None:
         self.run_folder = folder
         self.run_id = folder.name
-        self.saved_model_file = str(folder / "best.pt")
+        self.saved_model_file = str(folder / files.BEST)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can."""
@@ -226,7 +226,7 @@ class PhaseTrainer(Trainer):
         state["trainer"]["best_valid_score"] = float(self.best_valid_score)
         checkpoint = files.Checkpoint(self._header("last", epoch), state)
         keep_previous(self.run_folder)
-        files.save(self.run_folder / "last.pt", checkpoint)
+        files.save(self.run_folder / files.LAST, checkpoint)
 
     def resume_checkpoint(self, resume_file: Any) -> None:
         """Take up a run where its `last.pt` left it; it goes on in the same folder.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.atomic_files import write_atomic
+from recbole_slif.atomic_files import remove_halves, write_atomic
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.plain import read_json
 from recbole_slif.records import plain
@@ -139,8 +139,7 @@ class Folder:
         arrays = {("users" if key == "user" else key): array for key, array in values.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        for half in (self.path / "per_user").glob(f".{settings_hash}.npz.*"):
-            half.unlink(missing_ok=True)  # of a killed process; who writes holds the run's claim
+        remove_halves(self.path / name)  # nobody writes it: this process holds the run's claim
         write_atomic(self.path / name, buffer.getvalue())
         return name
 
