@@ -49,8 +49,7 @@ def _again(ground: Ground, model: str, **changes: Any) -> None:
     line = runs.words(model, ground.data, **changes)
     place = ground.folder / "-".join(["again", model, *changes])
     found = run_child(partial(runs.trained, line), place, ground.notes)
-    if found.status != 0:
-        raise AssertionError(f"ended with {found.status}: {found.err[-300:]}")
+    found.require_status()
     for name in changes:
         found.answer["outcome"]["record"]["config"].pop(name)
     wanted_config = wanted["record"]["config"]
@@ -103,8 +102,7 @@ class _Threads:
         for threads in (1, 2):
             place = self._folder / f"{model}-{threads}"
             ended = run_child(partial(_on_threads, threads, line), place, self._folder / "notes")
-            if ended.status != 0:
-                raise AssertionError(f"ended with {ended.status}: {ended.err[-300:]}")
+            ended.require_status()
             found.append((ended.answer["record"], _weights(place)))
         (one, weights), (two, others) = found
         return {

@@ -79,8 +79,7 @@ def _go_on(
     """Resume in `folder` and require the end of the untouched run, `but` for an entry."""
     line = [f"--resume={folder.relative_to(place)}", "--state=WARNING"]
     found = run_child(partial(runs.trained, line), place, ground.notes)
-    if found.status != 0:
-        raise AssertionError(f"did not go on ({found.status}): {found.err[-300:]}")
+    found.require_status(what="did not go on, ended")
     if warned not in found.err + found.out:
         raise AssertionError(f"'{warned}' was not said: '{found.err[-300:]}'")
     wanted = ground.reference(model).answer["outcome"]
@@ -95,8 +94,7 @@ def _stopped(ground: Ground, place: Path, model: str, epochs: int = 2) -> Path:
     child = run_child(
         partial(_killed_after, epochs, ground.line(model)), place, ground.notes
     )  # fmt: skip
-    if child.status != -signal.SIGKILL:
-        raise AssertionError(f"ended with {child.status}: {child.err[-300:]}")
+    child.require_status(-signal.SIGKILL)
     return _kept(place)
 
 
@@ -250,8 +248,7 @@ def vanished(ground: Ground, place: Path, model: str, rng: np.random.Generator) 
     line = [word for word in ground.line(model) if not word.startswith("--data_path")]
     line.append(f"--data_path={data}")
     child = run_child(partial(_killed_after, 2, line), place, ground.notes)
-    if child.status != -signal.SIGKILL:
-        raise AssertionError(f"ended with {child.status}: {child.err[-300:]}")
+    child.require_status(-signal.SIGKILL)
     folder = _kept(place)
     names = [f"{modality}.npy" for modality in MODALITIES]
     names += [f"{modality}.ids" for modality in MODALITIES] + ["kg", "link", "train.inter"]

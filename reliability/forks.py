@@ -40,6 +40,15 @@ class Ended:
     err: str
     seconds: float
 
+    def require_status(self, wanted: int = 0, what: str = "ended") -> None:
+        """Require that the child ended so.
+
+        Raises:
+            AssertionError: it did not; the text has the end of what it said.
+        """
+        if self.status != wanted:
+            raise AssertionError(f"{what} with {self.status}: {self.err[-300:]}")
+
     def last_line(self) -> str:
         """Return the last line on standard error, '' if there is none."""
         lines = [line for line in self.err.splitlines() if line.strip()]

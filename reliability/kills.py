@@ -154,8 +154,7 @@ def _way_on(place: Path, line: list[str]) -> list[str]:
 
 
 def _require_same_end(found: Ended, whole: Ended, place: Path) -> None:
-    if found.status != 0:
-        raise AssertionError(f"did not go on ({found.status}): {found.err[-300:]}")
+    found.require_status(what="did not go on, ended")
     runs.require_equal(found.answer["outcome"], whole.answer["outcome"])
     runs_made = [path for path in place.rglob(f"*-{runs.DATASET}-*") if path.is_dir()]
     abandoned = [path.name for path in runs_made if not (path / "last.pt").exists()]

@@ -48,8 +48,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 def _memory(ground: Ground, updates: int) -> Figures:
     line = runs.words("SLIFMR", ground.data, epochs=WARM_UP + updates, stopping_step=10**6)
     ended = run_child(partial(memory_over_epochs, line), ground.folder / "memory", ground.notes)
-    if ended.status != 0 or ended.answer is None:
-        raise AssertionError(f"ended with {ended.status}: {ended.err[-300:]}")
+    ended.require_status()
     found = ended.answer["figures"]
     if found["updates"] < updates:
         raise AssertionError(f"only {found['updates']} updates were made")
@@ -135,8 +134,7 @@ def _require_all_returned(
 ) -> None:
     around = partial(held_around, action, repeats, before_that)
     ended = run_child(around, ground.folder / name, ground.notes)
-    if ended.status != 0:
-        raise AssertionError(f"ended with {ended.status}: {ended.err[-300:]}")
+    ended.require_status()
     runs.require_equal(ended.answer["after"], ended.answer["before"], "held after")
 
 

@@ -16,7 +16,7 @@ import torch
 
 from recbole_slif import factory
 from recbole_slif.errors import SlifError
-from recbole_slif.testing.trial import Bench
+from recbole_slif.testing.trial import Bench, require
 from recbole_slif.trainer import trainer_class
 from reliability.apart import apart
 from reliability.frame import Case, Setting
@@ -154,10 +154,10 @@ def _train(config: Any) -> None:
         _watch(optimizer, model)
     trainer.fit(bundle.train_data, bundle.valid_data, verbose=False, saved=False)
     broken = [name for name, one in model.named_parameters() if not bool(one.isfinite().all())]
-    _require(not broken, f"parameters are not finite: {', '.join(broken)}")
+    require(not broken, f"parameters are not finite: {', '.join(broken)}")
     users = torch.arange(1, bundle.dataset.user_num)
     scores = model.full_sort_predict({config["USER_ID_FIELD"]: users})
-    _require(bool(scores.isfinite().all()), "scores are not finite")
+    require(bool(scores.isfinite().all()), "scores are not finite")
 
 
 def _watch(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
@@ -170,15 +170,10 @@ def _watch(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
             for name, one in model.named_parameters()
             if one.grad is not None and not bool(one.grad.isfinite().all())
         ]
-        _require(not broken, f"gradients are not finite: {', '.join(broken)}")
+        require(not broken, f"gradients are not finite: {', '.join(broken)}")
         return step(*args, **options)
 
     optimizer.step = watched  # type: ignore[method-assign]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)
 
 
 def cases(setting: Setting) -> Iterator[Case]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from recbole_slif.errors import SlifError
 from recbole_slif.testing.toy import write_toy
+from recbole_slif.testing.trial import require
 
 REFUSED = 2
 _STARTS = frozenset({"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.fork"})
@@ -166,16 +167,6 @@ def survive(attack: Attack) -> None:
         outside = sorted(path.name for path in base.iterdir() if path != arena.folder)
         require(not outside, f"{attack.name}: {outside} was made outside the folder")
         require(not _EYE.seen, f"{attack.name}: {'; '.join(_EYE.seen[:3])}")
-
-
-def require(condition: bool, message: str) -> None:
-    """Fail with a message.
-
-    Raises:
-        AssertionError: `condition` does not hold.
-    """
-    if not condition:
-        raise AssertionError(message)
 
 
 def refused(action: Callable[[], Any], *named: str) -> str:
