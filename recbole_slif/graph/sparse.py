@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _INT32_LIMIT = np.iinfo(np.int32).max
+_FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,23 @@ class _CompressedRows:
         return _CompressedRows(
             self.starts.to(device), self.columns.to(device), self.values.to(device), self.shape
         )
+
+    def picked(self, rows: Tensor) -> _CompressedRows:
+        """The matrix `[len(rows), n_cols]` of some rows."""
+        begins = self.starts.index_select(0, rows)
+        lengths = self.starts.index_select(0, rows + 1) - begins
+        starts = F.pad(torch.cumsum(lengths, 0), (1, 0)).to(self.starts.dtype)
+        count = int(starts[-1])
+        shifts = torch.repeat_interleave(begins - starts[:-1], lengths, output_size=count)
+        places = shifts + torch.arange(count, dtype=self.starts.dtype, device=self.starts.device)
+        columns = self.columns.index_select(0, places)
+        values = self.values.index_select(0, places)
+        return _CompressedRows(starts, columns, values, (len(rows), self.shape[1]))
+
+    def share_of(self, rows: Tensor) -> float:
+        """How much of the matrix lies in some rows, 0 to 1."""
+        lengths = self.starts.index_select(0, rows + 1) - self.starts.index_select(0, rows)
+        return float(lengths.sum()) / max(self.columns.numel(), 1)
 
     def product(self, x: Tensor) -> Tensor:
         """Multiply by `x [n_cols, d]`; returns `[n_rows, d]` without a gradient."""
@@ -93,6 +111,37 @@ class _Polynomial(torch.autograd.Function):
         for coefficient in reversed(ctx.coefficients[:-1]):
             total = adjoint.product(total).add_(grad, alpha=coefficient)
         return total, None, None
+
+
+class _PolynomialRows(torch.autograd.Function):
+    """Some rows of `_Polynomial`, to the same bits in both directions.
+
+    The last layer is formed at those rows alone, and the first product of the backward pass hears
+    from them alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, operator: SparseOperator, coefficients: list[float], rows: Tensor
+    ) -> Tensor:
+        ctx.operator, ctx.coefficients, ctx.rows = operator, coefficients, rows
+        total = x.index_select(0, rows) * coefficients[0]
+        layer = x
+        for coefficient in coefficients[1:-1]:
+            layer = operator._rows.product(layer)
+            total.add_(layer.index_select(0, rows), alpha=coefficient)
+        ctx.picked = operator._rows.picked(rows)
+        return total.add_(ctx.picked.product(layer), alpha=coefficients[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        adjoint = ctx.operator._adjoint_rows()
+        total = ctx.picked.transposed().product(grad * ctx.coefficients[-1])
+        total.index_add_(0, ctx.rows, grad, alpha=ctx.coefficients[-2])
+        for coefficient in reversed(ctx.coefficients[:-2]):
+            total = adjoint.product(total).index_add_(0, ctx.rows, grad, alpha=coefficient)
+        return total, None, None, None
 
 
 class _Product(torch.autograd.Function):
@@ -192,10 +241,18 @@ class SparseOperator:
         self._check_table(x)
         return _Product.apply(x, self)
 
-    def polynomial(self, x0: Tensor, coefficients: Sequence[float]) -> Tensor:
+    def polynomial(
+        self, x0: Tensor, coefficients: Sequence[float], rows: Tensor | None = None
+    ) -> Tensor:
         """Return `sum_l coefficients[l] A^l x0` for a square operator and `x0 [n, d]`.
 
         One autograd node for all layers: no layer is kept for the backward pass.
+
+        Args:
+            x0: `[n, d]`.
+            coefficients: one for each power of the matrix, from 0.
+            rows: distinct ids; only these rows of the result are wanted, `[len(rows), d]`. On a
+                large graph and a CPU they cost less than the whole.
 
         Raises:
             ValueError: the operator is not square, `coefficients` is empty or `x0` does not fit.
@@ -205,7 +262,14 @@ class SparseOperator:
         if not coefficients:
             raise ValueError("a polynomial needs at least one coefficient")
         self._check_table(x0)
-        return _Polynomial.apply(x0, self, [float(value) for value in coefficients])
+        powers = [float(value) for value in coefficients]
+        if rows is None:
+            return _Polynomial.apply(x0, self, powers)
+        # A GPU's product reads the whole matrix faster than a part of it is cut out.
+        few = not x0.is_cuda and len(powers) > 1 and self._rows.share_of(rows) < _FEW_ROWS
+        if few:
+            return _PolynomialRows.apply(x0, self, powers, rows)
+        return F.embedding(rows, _Polynomial.apply(x0, self, powers))
 
     def row_sums(self) -> Tensor:
         """Sum of each row, `[n_rows]`; computed once and kept."""

@@ -39,7 +39,11 @@ def readout_coefficients(kind: Readout, n_layers: int) -> list[float]:
 
 
 def light_convolution(
-    operator: SparseOperator, x0: Tensor, n_layers: int, readout: Readout = "mean_1L_plus_0"
+    operator: SparseOperator,
+    x0: Tensor,
+    n_layers: int,
+    readout: Readout = "mean_1L_plus_0",
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Propagate `n_layers` times over a normalised graph and read all layers out, Eq. (7).
 
@@ -49,10 +53,17 @@ def light_convolution(
     | x^0 | `x0 [n_nodes, d]` |
     | L_b | `n_layers` |
 
+    Args:
+        operator: the normalised graph.
+        x0: `[n_nodes, d]`.
+        n_layers: number of convolutions.
+        readout: see `readout_coefficients`.
+        rows: distinct node ids, where only these rows are wanted, such as a batch's.
+
     Returns:
-        `[n_nodes, d]`, differentiable in `x0`.
+        `[n_nodes, d]`, or `[len(rows), d]`, differentiable in `x0`.
     """
-    return operator.polynomial(x0, readout_coefficients(readout, n_layers))
+    return operator.polynomial(x0, readout_coefficients(readout, n_layers), rows)
 
 
 def modality_shares(weights: Tensor, presence: Tensor) -> Tensor:

@@ -37,6 +37,19 @@ def item_pairs(model: GraphRecommender, interaction: Any) -> Tensor:
     return torch.cat([interaction[model.ITEM_ID], interaction[model.NEG_ITEM_ID]])
 
 
+def batch_nodes(model: GraphRecommender, interaction: Any) -> tuple[Tensor, Tensor]:
+    """Number the nodes of a batch in a graph of users, then items.
+
+    Returns:
+        The distinct nodes, ascending, and the place among them of each user, then each item, then
+        each sampled item, `[3 * batch]`.
+    """
+    items = item_pairs(model, interaction) + model.n_users
+    named = torch.cat([interaction[model.USER_ID], items])
+    nodes, places = torch.unique(named, return_inverse=True)
+    return nodes, places
+
+
 def penalty_rows(
     model: GraphRecommender,
     interaction: Any,

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_slif.graph import sparse
 from recbole_slif.graph.sparse import SparseOperator
 from tests.oracle.graphs import random_dense
 
@@ -62,6 +63,55 @@ def test_polynomial_equals_powers_of_the_dense_matrix(coefficients, n, seed):
         expected_grad += value * factor.T @ np.ones((n, 3))
     np.testing.assert_allclose(out.detach().numpy(), expected, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(x.grad.numpy(), expected_grad, rtol=1e-10, atol=1e-10)
+
+
+def rows_and_gradient(operator, coefficients, rows, upstream, few, monkeypatch):
+    """Return rows of a polynomial and the gradient; rows are cut out up to the share `few`."""
+    monkeypatch.setattr(sparse, "_FEW_ROWS", few)
+    x = table(operator.shape[0], 5, dtype=operator.dtype).requires_grad_()
+    out = operator.polynomial(x, coefficients, rows)
+    (gradient,) = torch.autograd.grad(out, x, upstream)
+    return out, gradient
+
+
+@pytest.mark.parametrize("n_powers", [1, 2, 3, 5])
+def test_rows_of_a_polynomial_are_the_whole_ones_to_the_bit(n_powers, monkeypatch):
+    operator = SparseOperator.from_scipy(random_matrix(60, 60, 0.1), torch.float32)
+    coefficients = [0.3, -1.0, 0.25, 2.0, 0.7][:n_powers]
+    rows = torch.tensor([0, 3, 4, 17, 40, 59])
+    x, upstream = table(60, 5, dtype=torch.float32).requires_grad_(), table(6, 5).float()
+    whole = operator.polynomial(x, coefficients)
+    (gradient,) = torch.autograd.grad(whole[rows], x, upstream)
+    for few in (0.0, 2.0):
+        found = rows_and_gradient(operator, coefficients, rows, upstream, few, monkeypatch)
+        assert torch.equal(found[0], whole[rows])
+        assert torch.equal(found[1], gradient)
+
+
+@pytest.mark.parametrize("rows", [[5, 0, 3], [2], []])
+def test_gradcheck_of_some_rows(rows, monkeypatch):
+    monkeypatch.setattr(sparse, "_FEW_ROWS", 2.0)
+    square = SparseOperator.from_scipy(random_matrix(6, 6), torch.float64)
+    x, wanted = table(6, 2).requires_grad_(), torch.tensor(rows, dtype=torch.int64)
+    whole = square.polynomial(x, [0.5, -1.0, 2.0])
+    torch.testing.assert_close(square.polynomial(x, [0.5, -1.0, 2.0], wanted), whole[wanted])
+    if rows:
+        assert torch.autograd.gradcheck(lambda t: square.polynomial(t, [0.5, -1.0, 2.0], wanted), x)
+
+
+def test_rows_are_cut_out_where_they_hold_a_small_part(monkeypatch):
+    cut = []
+    picked = sparse._CompressedRows.picked
+    monkeypatch.setattr(
+        sparse._CompressedRows,
+        "picked",
+        lambda own, rows: cut.append(len(rows)) or picked(own, rows),
+    )
+    operator = SparseOperator.from_scipy(random_matrix(40, 40, 0.5), torch.float64)
+    operator.polynomial(table(40, 2), [1.0, 1.0], torch.arange(4))
+    operator.polynomial(table(40, 2), [1.0, 1.0], torch.arange(38))
+    operator.polynomial(table(40, 2), [1.0], torch.arange(4))
+    assert cut == [4]
 
 
 def test_polynomial_does_not_change_its_input_or_share_memory_with_it():

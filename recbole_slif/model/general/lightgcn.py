@@ -11,12 +11,19 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.init import xavier_uniform_initialization
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
+from recbole_slif.model.pairwise import (
+    TripleRows,
+    batch_nodes,
+    penalty_rows,
+    ranking_loss,
+    triple_rows,
+)
 
 
 class LightGCN(GraphRecommender, GeneralRecommender):
@@ -67,14 +74,18 @@ class LightGCN(GraphRecommender, GeneralRecommender):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return the user table `[n_users, d]` and item table `[n_items, d]`."""
-        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
-        nodes = light_convolution(self.adjacency, ego, self.n_layers, readout="mean")
-        users, items = nodes.split([self.n_users, self.n_items])
+        users, items = self._propagate().split([self.n_users, self.n_items])
         return users, items
+
+    def _propagate(self, rows: Tensor | None = None) -> Tensor:
+        """Return the nodes, users first; only `rows` of them where given."""
+        ego = torch.cat([self.user_embedding.weight, self.item_embedding.weight])
+        return light_convolution(self.adjacency, ego, self.n_layers, readout="mean", rows=rows)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its ego rows."""
-        rows = triple_rows(self, interaction, *self.forward())
+        nodes, places = batch_nodes(self, interaction)
+        rows = TripleRows(*F.embedding(places, self._propagate(nodes)).chunk(3))
         tables = self.user_embedding.weight, self.item_embedding.weight
         ego = triple_rows(self, interaction, *tables)
         ego = penalty_rows(self, interaction, ego, tables, self.require_pow)
