@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import recbole_slif
 from recbole_slif.errors import ConfigError, SlifError, printable, without_passwords
-from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.interrupt import TrainingStoppedError, name_of, sigterm_raised
 
 # Commands that train nothing must not wait for torch and RecBole to load.
 if TYPE_CHECKING:
@@ -55,15 +55,17 @@ def one_line(error: BaseException) -> str:
 def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
     """Run a command; a user's mistake becomes one line on stderr and exit code 2.
 
-    With `--debug` among the words the exception goes through.
+    Ctrl-C and SIGTERM become one line and exit code 130. With `--debug` among the words the
+    exception of a mistake goes through.
     """
     try:
-        return action(words)
+        with sigterm_raised():
+            return action(words)
     except TrainingStoppedError as stop:
         _say(one_line(stop))
         return EXIT_STOPPED
-    except KeyboardInterrupt:
-        _say("stopped")
+    except KeyboardInterrupt as stop:
+        _say(f"stopped by {name_of(stop)}")
         return EXIT_STOPPED
     except BrokenPipeError:
         return 0

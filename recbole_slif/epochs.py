@@ -15,6 +15,8 @@ from recbole_slif.errors import CheckpointError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.phases import Phase, phases_of
 
+NOTHING_KEPT = "no epoch was finished, nothing is kept"
+
 
 class EpochMixin:
     """The epoch around the phases: hooks, knowledge phase, bookkeeping, end-of-epoch checkpoint."""
@@ -66,9 +68,9 @@ class EpochMixin:
 
     def way_on(self: Any) -> str:
         """Say what is kept of the run and how to go on with it."""
-        if self._saved and (self.run_folder / LAST).is_file():
+        if (self.run_folder / LAST).is_file():
             return f"{self.epochs_done} epochs are kept, go on with --resume={self.run_folder}"
-        return "no epoch was finished, nothing is kept"
+        return NOTHING_KEPT
 
     def _train_epoch(
         self: Any,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -12,6 +14,37 @@ from recbole_slif.errors import SlifError
 
 class TrainingStoppedError(SlifError):
     """The user or the system asked a run to stop; its text says how to go on."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM came where nothing waits for the end of a batch."""
+
+
+def name_of(stop: KeyboardInterrupt) -> str:
+    """Return the name of the signal that raised this."""
+    return "SIGTERM" if isinstance(stop, TerminatedError) else "SIGINT"
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM as Python handles Ctrl-C."""
+    raise TerminatedError
+
+
+@contextmanager
+def sigterm_raised() -> Iterator[None]:
+    """Let SIGTERM raise within the block, as Ctrl-C does, where the system would just end us.
+
+    What is open is closed then, and a line says what happened. Outside the main thread Python
+    allows no handlers; there nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class InterruptGuard:

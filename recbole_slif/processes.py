@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import psutil
 
-from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
+from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError, raise_terminated
 
 # How often who works says so, and after how many silent seconds its work is given to others.
 BEAT = 20.0
@@ -126,10 +125,6 @@ def leave_with(parent: int) -> Callable[[], None]:
     return check
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def begin_worker(threads: int) -> None:
     """Prepare a worker: its threads, and a SIGTERM that ends it in order.
 
@@ -138,7 +133,7 @@ def begin_worker(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, raise_terminated)
 
 
 def run_processes(

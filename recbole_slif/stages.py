@@ -14,8 +14,9 @@ import torch
 from recbole.utils import init_logger, init_seed, set_color
 
 from recbole_slif import factory, process_group
+from recbole_slif.epochs import NOTHING_KEPT
 from recbole_slif.errors import ConfigError
-from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.interrupt import TrainingStoppedError, name_of
 from recbole_slif.records import RunRecord, precision_over_recall, record_folder
 from recbole_slif.run_folder import RunFolder, folder_of
 from recbole_slif.trainer import trainer_class
@@ -195,6 +196,12 @@ class Run:
         if self.hooks.on_test is not None:
             self.hooks.on_test(self.trainer, self.bundle)
 
+    def way_on(self, resumed: Path | None) -> str:
+        """Say how to go on after a stop at any moment."""
+        if self.trainer is None and resumed is not None:
+            return f"go on with --resume={folder_of(resumed)}"
+        return NOTHING_KEPT if self.trainer is None else self.trainer.way_on()
+
     def close(self, status: str, error: str | None = None) -> RunResult:
         """Write the record and close what is open."""
         self.result.status, self.result.error = status, error
@@ -260,9 +267,13 @@ def execute(
         stages.train()
         if test:
             stages.test()
-    except (TrainingStoppedError, KeyboardInterrupt) as stop:
+    except TrainingStoppedError as stop:
         stages.close("interrupted", str(stop))
         raise
+    except KeyboardInterrupt as stop:  # outside the batches, or the second signal
+        said = f"stopped by {name_of(stop)}; {stages.way_on(resumed)}"
+        stages.close("interrupted", said)
+        raise TrainingStoppedError(said) from None
     except Exception as error:
         stages.close("failed", f"{type(error).__name__}: {error}")
         raise

@@ -21,8 +21,8 @@ from reliability.forks import Child, Ended, run_child
 from reliability.frame import Case, Setting
 from reliability.plants import count_all, signalled
 
-RUN_REGIONS = ("batch", "refresh", "evaluation", "save")
-MOMENTS = ("any time", *RUN_REGIONS, "experiment", "batch", "refresh", "any time", "save")
+RUN_REGIONS = ("load", "batch", "refresh", "evaluation", "save")
+MOMENTS = ("any time", *RUN_REGIONS[1:], "experiment", "batch", "refresh", "any time", "save")
 _ANOTHER_KILL = 0.25
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GO_ON = re.compile(r"(\d+) epochs are kept, go on with (--resume=\S+)$")
@@ -171,7 +171,7 @@ def stops(setting: Setting) -> Iterator[Case]:
         model = setting.models[number % len(setting.models)]
         turn = number // len(setting.models)
         kind = _SIGNALS[turn % 2]
-        moment = RUN_REGIONS[(turn // 2) % len(RUN_REGIONS)]
+        moment = RUN_REGIONS[(number + turn // 2) % len(RUN_REGIONS)]
         rng = np.random.default_rng([setting.seed, 2, number])
         run = partial(_stop_run, ground, number, model, moment, kind, rng)
         yield Case(f"#{number} {model}: {kind.name}, {moment}", run)

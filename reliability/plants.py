@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from recbole_slif import checkpoint
+from recbole_slif import checkpoint, factory
 from recbole_slif.epochs import EpochMixin
 from recbole_slif.experiment.claims import Claims
 from recbole_slif.experiment.folder import Folder
@@ -16,6 +16,7 @@ from recbole_slif.records import RunRecord
 from recbole_slif.trainer import PhaseTrainer
 
 REGIONS: Mapping[str, tuple[tuple[Any, str], ...]] = {
+    "load": ((factory, "load_data"), (factory, "build_model")),
     "batch": ((PhaseTrainer, "_train_epoch"),),
     "refresh": ((EpochMixin, "_hook"),),
     "evaluation": ((PhaseTrainer, "_valid_epoch"), (PhaseTrainer, "evaluate")),
