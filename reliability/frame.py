@@ -85,7 +85,8 @@ class Outcome:
     Attributes:
         wanted: cases that make the check whole.
         passed, failed, skipped: how many cases ended so.
-        whole: all cases were tried; False if time was up before.
+        whole: all cases were tried; False if time was up before, or only some were asked for.
+        in_time: time was not up before the last case that was asked for.
         failures: case and error, at most `FAILURES_KEPT`.
         skips: reason -> how many cases were skipped for it.
         figures: case -> what it measured.
@@ -98,6 +99,7 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     whole: bool = False
+    in_time: bool = False
     seconds: float = 0.0
     failures: list[dict[str, str]] = field(default_factory=list)
     skips: dict[str, int] = field(default_factory=dict)
@@ -168,7 +170,7 @@ def _run_cases(
             error = outcome.failures[-1]["error"]
             bar.write(f"FAILED {check.name}: {case.name}: {error}", file=sys.stderr)
         bar.set_postfix_str(f"{outcome.failed} failed")
-    outcome.whole = only is None
+    outcome.in_time, outcome.whole = True, only is None
 
 
 def run_checks(

@@ -47,9 +47,11 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _state(found: Outcome) -> str:
     if found.failed:
         return "FAILED"
-    if not found.whole:
+    if not found.in_time:
         return "time was up"
-    return "passed" if found.passed else "nothing tried"
+    if not found.passed:
+        return "nothing tried"
+    return "passed" if found.whole else "passed, in part"
 
 
 def result(outcomes: Sequence[Outcome], seed: int, minutes: float) -> dict[str, Any]:

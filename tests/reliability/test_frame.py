@@ -84,7 +84,7 @@ def test_time_is_shared_and_an_unfinished_check_says_so(tmp_path, capsys):
 
 def test_trouble_in_making_cases_is_a_failure(tmp_path):
     found = run_check(check(broken), Setting(0, tmp_path, ("BPR",), 1), time.monotonic() + 9)
-    assert (found.passed, found.failed, found.whole) == (1, 1, False)
+    assert (found.passed, found.failed, found.whole, found.in_time) == (1, 1, False, False)
     assert "no data set" in found.failures[0]["error"]
 
 
