@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_slif.data.protocol import parts_by_rank
 
+from .journal import Journal
 from .row_file import ROW, RowFile, RowWriter
 
 
@@ -77,7 +78,14 @@ class _Counts:
         return int(np.count_nonzero(self._values))
 
 
-def k_core(rows: RowFile, n_users: int, n_items: int, least: tuple[int, int], folder: Path) -> Core:
+def k_core(
+    rows: RowFile,
+    n_users: int,
+    n_items: int,
+    least: tuple[int, int],
+    folder: Path,
+    journal: Journal | None = None,
+) -> Core:
     """Drop users and items with too few interactions until none is left.
 
     The rows are read once a round; memory holds four bytes for each user and item, two counts
@@ -89,25 +97,43 @@ def k_core(rows: RowFile, n_users: int, n_items: int, least: tuple[int, int], fo
         n_items: Items lie below it; each occurs.
         least: Interactions that each user and each item keeps.
         folder: For two files, one of which is what is left.
+        journal: Receives the rounds that are done; those of a killed run are not done again.
     """
     if max(least) <= 1:
         return Core(rows, 0, n_users, n_items)
-    sizes, rounds = (n_users, n_items), -1
-    counts: list[_Counts] = []
+
+    def fresh() -> list[_Counts]:
+        return [_Counts(size, limit) for size, limit in zip((n_users, n_items), least, strict=True)]
+
+    journal = journal or Journal(folder / "no journal", {})
+    rounds = 0
+    done = journal.last("round")
+    if done:
+        rows, rounds = RowFile(folder / _core_file(done["round"])), done["round"]
+    counts = fresh()
+    for part in rows.chunks("count"):
+        _count(counts, part)
     while True:
-        fresh = [_Counts(size, limit) for size, limit in zip(sizes, least, strict=True)]
-        with RowWriter(folder / f"core{rounds % 2}") as out:
-            for part in rows.chunks("count" if rounds < 0 else f"core, round {rounds + 1}"):
-                if counts:
-                    kept = counts[0].enough(part["user"]) & counts[1].enough(part["item"])
-                    part = part[kept]
-                    out.write(part)
-                fresh[0].add(part["user"])
-                fresh[1].add(part["item"])
-        if counts and out.size == len(rows):
+        left = fresh()
+        with RowWriter(folder / _core_file(rounds + 1)) as out:
+            for part in rows.chunks(f"core, round {rounds + 1}"):
+                part = part[counts[0].enough(part["user"]) & counts[1].enough(part["item"])]
+                out.write(part)
+                _count(left, part)
+        if out.size == len(rows):
             return Core(rows, rounds, counts[0].met(), counts[1].met())
-        rows = RowFile(out.path) if counts else rows
-        counts, rounds = fresh, rounds + 1
+        rows, counts, rounds = RowFile(out.path), left, rounds + 1
+        journal.add([_core_file(rounds)], [_core_file(rounds - 1)], round=rounds)
+
+
+def _core_file(rounds: int) -> str:
+    """Return where the rows lie that are left after so many rounds."""
+    return f"core{rounds % 2}"
+
+
+def _count(counts: Sequence[_Counts], rows: np.ndarray) -> None:
+    counts[0].add(rows["user"])
+    counts[1].add(rows["item"])
 
 
 def ratio_cuts(count: int, ratios: Sequence[float]) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,15 @@ class Faults:
             {"file": name, "kind": kind, "count": entry.count, "lines": entry.lines}
             for (name, kind), entry in sorted(self._found.items())
         ]
+
+    def take(self, report: Iterable[Mapping[str, Any]]) -> None:
+        """Add what `report` gave, such as a killed run's."""
+        for entry in report:
+            for line in entry["lines"]:
+                self.add(entry["kind"], entry["file"], line)
+            more = entry["count"] - len(entry["lines"])
+            if more:
+                self.add(entry["kind"], entry["file"], count=more)
 
     def summary(self) -> list[str]:
         """Return one line of text for each file and kind."""

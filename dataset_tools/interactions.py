@@ -18,6 +18,8 @@ from . import faults as fault_log
 from . import reviews
 from .core_split import k_core, split
 from .faults import Faults
+from .journal import Journal, run_identity
+from .resumed_reading import ResumedReading
 from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
@@ -122,10 +124,12 @@ def run(options: argparse.Namespace) -> None:
     _check_ratios(options.ratios)
     _refuse_other_split(options)
     faults, counts = Faults(), Counter[str]()
-    with RowStore(options.out / f".{options.name}.interactions.partial") as store:
-        for path in options.files:
-            _take(path, where, limits, store, faults, counts)
-        store.finish()
+    identity = run_identity(options, options.files)
+    folder = options.out / f".{options.name}.interactions.partial"
+    with RowStore(folder, identity) as store:
+        reading = ResumedReading(store, options.files, faults, counts)
+        for path, after in reading.files():
+            _take(path, after, where, limits, store, reading)
         fault_log.refuse(faults, options)
         if not store.size:
             raise DataError(
@@ -133,7 +137,7 @@ def run(options: argparse.Namespace) -> None:
                 f"{sum(counts.values()):,} filtered); check --format, --columns and the filters"
             )
         table, found = reduce(store, cores, options.keep == "last")
-        shown = {**counts, **found, **write(table, options, store.folder)}
+        shown = {**counts, **found, **write(table, options, store)}
     fault_log.conclude(shown, faults, options)
 
 
@@ -185,16 +189,20 @@ def _refuse_other_split(options: argparse.Namespace) -> None:
 
 def _take(
     path: Path,
+    after: int,
     where: reviews.Layout,
     limits: Limits,
     store: RowStore,
-    faults: Faults,
-    counts: Counter[str],
+    reading: ResumedReading,
 ) -> None:
-    """Put the interactions of one file that pass the filters into the store."""
+    """Put the interactions behind a line of one file that pass the filters into the store."""
+    counts = reading.counts
     lowest = -np.inf if limits.rating is None else limits.rating
     add = store.add
-    for user, item, rating, time in reviews.read_reviews(path, where, faults):
+    for line, (user, item, rating, time) in reviews.read_reviews(
+        path, where, reading.faults, after
+    ):
+        reading.line = line
         if limits.rating is not None and not rating >= lowest:
             counts["interactions below --min-rating or without rating"] += 1
         elif limits.dated and not limits.since <= time < limits.until:
@@ -219,7 +227,7 @@ def reduce(store: RowStore, cores: tuple[int, int], latest: bool) -> tuple[Table
         "their items": len(items),
         "repeated pairs of user and item left out": store.size - len(pairs),
     }
-    core = k_core(pairs, len(users), len(items), cores, store.folder)
+    core = k_core(pairs, len(users), len(items), cores, store.folder, store.journal)
     counts[f"left out by the core of {cores[0]} per user and {cores[1]} per item"] = len(
         pairs
     ) - len(core.rows)
@@ -231,13 +239,13 @@ def reduce(store: RowStore, cores: tuple[int, int], latest: bool) -> tuple[Table
     return Table(core.rows, users, items, core.users, core.items), counts
 
 
-def write(table: Table, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def write(table: Table, options: argparse.Namespace, store: RowStore) -> dict[str, Any]:
     """Write `.inter`, or one file for each part of the split.
 
     Args:
         table: The interactions.
         options: `name`, `out` and those of the split.
-        folder: For the rows of each part.
+        store: Its folder takes the rows of each part, its journal what is written.
 
     Returns:
         Counts and file names.
@@ -250,7 +258,7 @@ def write(table: Table, options: argparse.Namespace, folder: Path) -> dict[str, 
     rated, timed, untimed = _filled(table.rows)
     parts: Mapping[str, RowFile] = {"": table.rows}
     if options.split != "none":
-        parts = _split(table.rows, options, folder, untimed)
+        parts = _split(table.rows, options, store, untimed)
         counts |= {part: len(rows) for part, rows in parts.items()}
         # A part that has become empty must not live on from an earlier run.
         for part in set(PARTS) - set(parts):
@@ -266,8 +274,24 @@ def write(table: Table, options: argparse.Namespace, folder: Path) -> dict[str, 
             columns["rating:float"] = NumberColumn(rows, "rating")
         if timed:
             columns["timestamp:float"] = NumberColumn(rows, "time")
-        write_columns(options.out / names[-1], columns)
+        _write_once(options.out / names[-1], columns, store.journal)
     return {**counts, "files": ", ".join(names)}
+
+
+def _write_once(path: Path, columns: Mapping[str, LazyColumn], journal: Journal) -> None:
+    """Write a file, unless a killed run did and nobody has touched it since."""
+    done = journal.last(path.name)
+    if done and path.is_file() and done[path.name] == [*_touched(path)]:
+        return
+    write_columns(path, columns)
+    entry: dict[str, Any] = {path.name: [*_touched(path)]}
+    journal.add(**entry)
+
+
+def _touched(path: Path) -> tuple[int, int]:
+    """Return size and time of a file."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _filled(rows: RowFile) -> tuple[bool, bool, bool]:
@@ -282,7 +306,7 @@ def _filled(rows: RowFile) -> tuple[bool, bool, bool]:
 
 
 def _split(
-    rows: RowFile, options: argparse.Namespace, folder: Path, untimed: bool
+    rows: RowFile, options: argparse.Namespace, store: RowStore, untimed: bool
 ) -> dict[str, RowFile]:
     ratios = options.ratios if options.split == "ratio" else None
     order = options.order or ("random" if ratios else "time")
@@ -290,10 +314,12 @@ def _split(
         raise DataError(
             "--order time: some interactions have no time; name its column, or use --order random"
         )
-    with ExitStack() as stack:
-        files = [stack.enter_context(RowWriter(folder / part)) for part in PARTS]
-        for found, part in split(rows, order == "time", options.seed, ratios):
-            for phase, file in enumerate(files):
-                file.write(found[part == phase])
-    written = {part: RowFile(folder / part) for part in PARTS}
+    if store.journal.last("split") is None:
+        with ExitStack() as stack:
+            files = [stack.enter_context(RowWriter(store.folder / part)) for part in PARTS]
+            for found, part in split(rows, order == "time", options.seed, ratios):
+                for phase, file in enumerate(files):
+                    file.write(found[part == phase])
+        store.journal.add(PARTS, split=True)
+    written = {part: RowFile(store.folder / part) for part in PARTS}
     return {part: found for part, found in written.items() if len(found)}

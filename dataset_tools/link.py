@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .faults import Faults
+from .journal import run_identity
 from .reading import read_text
+from .resumed_reading import ResumedReading
 from .row_file import RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
@@ -60,14 +63,18 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         DataError: A file is not usable, or no link is left.
     """
-    faults = Faults()
-    known = read_tokens(options.items, options.item_field, faults) if options.items else None
+    items_faults, found = Faults(), Faults()
+    known = read_tokens(options.items, options.item_field, items_faults) if options.items else None
     counts: dict[str, Any] = {}
-    with RowStore(options.out / f".{options.name}.links.partial") as store:
-        for path in options.files:
-            for item, entity in _pairs(path, faults):
+    identity = run_identity(options, [*options.files, *(options.items or ())])
+    with RowStore(options.out / f".{options.name}.links.partial", identity) as store:
+        reading = ResumedReading(store, options.files, found, Counter())
+        for path, after in reading.files():
+            for reading.line, item, entity in _pairs(path, found, after):
                 store.add(item, entity, math.nan, math.nan)
-        store.finish()
+        faults = Faults()
+        for part in (items_faults, found):
+            faults.take(part.report())
         columns = _resolve(store, known, options, counts)
         fault_log.refuse(faults, options)
         if not counts.get("links written"):
@@ -80,14 +87,15 @@ def run(options: argparse.Namespace) -> None:
     fault_log.conclude({**counts, "files": name}, faults, options)
 
 
-def _pairs(path: Path, faults: Faults) -> Iterator[tuple[str, str]]:
-    for number, line in read_text(path, faults):
+def _pairs(path: Path, faults: Faults, after: int) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, item and entity of the lines behind a line."""
+    for number, line in read_text(path, faults, after=after):
         cells = line.split("\t") if "\t" in line else line.split()
         cells = [cell.strip() for cell in cells]
         if len(cells) != 2 or not all(cells):
             faults.add(_WIDTH, path, number)
         elif number > 1 or cells != ["item_id:token", "entity_id:token"]:
-            yield cells[0], cells[1]
+            yield number, cells[0], cells[1]
 
 
 def _resolve(

@@ -44,8 +44,10 @@ class _BrokenError(Exception):
     """The archive cannot be read further; the text says why."""
 
 
-def read_text(path: Path, faults: Faults, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yield number and text of each line that is not blank.
+def read_text(
+    path: Path, faults: Faults, encoding: str = "utf-8", after: int = 0
+) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that is not blank, from the one behind `after` on.
 
     Byte-order mark and Windows line ends are taken off. Lines with a NUL byte or in another
     encoding are counted and left out.
@@ -57,20 +59,20 @@ def read_text(path: Path, faults: Faults, encoding: str = "utf-8") -> Iterator[t
         "".encode(encoding)
     except LookupError as error:
         raise DataError(f"--encoding: '{encoding}' is not known; use utf-8 or latin-1") from error
-    for number, line in read_lines(path, faults):
+    for number, line in read_lines(path, faults, after):
         try:
             yield number, line.decode(encoding)
         except UnicodeDecodeError:
             faults.add(f"lines that are not {encoding} text", path, number)
 
 
-def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, faults: Faults, after: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of each line that is not blank; see `read_text`."""
-    for block in read_blocks(path, faults):
+    for block in read_blocks(path, faults, after):
         clean = b"\0" not in block.data
         for number, line in enumerate(block.data.split(b"\n"), start=block.number):
             line = line.rstrip(b"\r")
-            if not line.strip():
+            if number <= after or not line.strip():
                 continue
             if clean or b"\0" not in line:
                 yield number, line
@@ -78,8 +80,10 @@ def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
                 faults.add("lines with a NUL byte", path, number)
 
 
-def read_blocks(path: Path, faults: Faults) -> Iterator[Block]:
+def read_blocks(path: Path, faults: Faults, after: int = 0) -> Iterator[Block]:
     """Yield the lines of a file in blocks of about a MiB, with a progress bar.
+
+    Blocks that end before line `after` does are left out, and so are faults up to there.
 
     Decompression runs in a thread of its own. An archive that breaks off gives its whole lines;
     the line it breaks in is counted as a fault. So is a line beyond `LONGEST_LINE`.
@@ -88,19 +92,25 @@ def read_blocks(path: Path, faults: Faults) -> Iterator[Block]:
         DataError: There is no such file, or it is an archive of another kind.
     """
     number, rest = 1, b""
+
+    def grow(rest: bytes, piece: bytes) -> bytes:
+        return _grow(rest, piece, path, number, faults if number > after else Faults())
+
     try:
         for piece in in_thread(lambda: _pieces(path)):
             if number == 1 and not rest and piece.startswith(_BOM):
                 piece = piece[len(_BOM) :]
             end = piece.rfind(b"\n") + 1
             if not end:
-                rest = _grow(rest, piece, path, number, faults)
+                rest = grow(rest, piece)
                 continue
-            data = _grow(rest, piece[: piece.index(b"\n")], path, number, faults)
+            data = grow(rest, piece[: piece.index(b"\n")])
             data += piece[piece.index(b"\n") : end]
             rest = piece[end:]
-            yield Block(number, data)
-            number += data.count(b"\n")
+            lines = data.count(b"\n")
+            if number + lines > after:
+                yield Block(number, data)
+            number += lines
     except _BrokenError as broken:
         faults.add(f"archive {broken}; what follows is lost", path, number)
         return

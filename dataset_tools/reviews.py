@@ -152,14 +152,18 @@ def _numbers(columns: Sequence[str | None]) -> list[int]:
     return [-1 if name is None else int(name) - 1 for name in columns]
 
 
-def read_reviews(path: Path, where: Layout, faults: Faults) -> Iterator[Review]:
-    """Yield the interactions of one file; faulty lines are counted and left out.
+def read_reviews(
+    path: Path, where: Layout, faults: Faults, after: int = 0
+) -> Iterator[tuple[int, Review]]:
+    """Yield line number and interaction of each line of a file behind line `after`.
+
+    Faulty lines are counted and left out.
 
     Raises:
         DataError: The file cannot be read or its header lacks a column.
     """
     read = _read_json if where.kind == "json" else _read_table
-    for number, user, item, rating, time in read(path, where, faults):
+    for number, user, item, rating, time in read(path, where, faults, after):
         user_token, item_token = token_of(user), token_of(item)
         if not user_token or not item_token:
             faults.add(_NO_ID, path, number)
@@ -169,7 +173,7 @@ def read_reviews(path: Path, where: Layout, faults: Faults) -> Iterator[Review]:
         except (ValueError, TypeError, OverflowError):
             faults.add(_NO_NUMBER, path, number)
             continue
-        yield review
+        yield number, review
 
 
 def token_of(value: Any) -> str:
@@ -236,9 +240,9 @@ def seconds_of(text: str) -> float:
 Cells = tuple[int, Any, Any, Any, Any]
 
 
-def _read_json(path: Path, where: Layout, faults: Faults) -> Iterator[Cells]:
+def _read_json(path: Path, where: Layout, faults: Faults, after: int) -> Iterator[Cells]:
     parse = _json_parser(where)
-    for number, line in read_text(path, faults, where.encoding):
+    for number, line in read_text(path, faults, where.encoding, after):
         cells = parse(line)
         if cells is None:
             faults.add(_NO_JSON, path, number)
@@ -326,9 +330,14 @@ def column_places(path: Path, head: Sequence[str], wanted: Sequence[str | None])
 
 
 def read_cells(
-    path: Path, mark: str, encoding: str, faults: Faults, width: int | None = None
+    path: Path,
+    mark: str,
+    encoding: str,
+    faults: Faults,
+    width: int | None = None,
+    after: int = 0,
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and cells of each line of a table.
+    """Yield number and cells of each line of a table, from the one behind `after` on.
 
     Args:
         path: The file.
@@ -336,8 +345,9 @@ def read_cells(
         encoding: Of the text.
         faults: Receives lines of another width and lines with open quotes.
         width: Cells of a line; None takes the first line, a header, as the measure.
+        after: Line behind which to begin.
     """
-    for number, line in read_text(path, faults, encoding):
+    for number, line in read_text(path, faults, encoding, after):
         cells = split_line(line, mark)
         if cells is None:
             faults.add(_QUOTES, path, number)
@@ -349,14 +359,18 @@ def read_cells(
             yield number, cells
 
 
-def _read_table(path: Path, where: Layout, faults: Faults) -> Iterator[Cells]:
+def _read_table(path: Path, where: Layout, faults: Faults, after: int) -> Iterator[Cells]:
     if where.header:
-        lines = read_cells(path, where.separator, where.encoding, faults)
+        # Behind the head its faults are counted already.
+        found = Faults() if after else faults
+        lines = read_cells(path, where.separator, where.encoding, found)
         _, head = next(lines, (1, []))
         places = column_places(path, head, where.columns)
+        width = len(head)
     else:
-        lines = read_cells(path, where.separator, where.encoding, faults, where.width)
-        places = _numbers(where.columns)
+        width, places = where.width, _numbers(where.columns)
+    if after or not where.header:
+        lines = read_cells(path, where.separator, where.encoding, faults, width, after)
     user, item, rating, time = places
     for number, cells in lines:
         yield (

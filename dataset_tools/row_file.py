@@ -53,11 +53,14 @@ class RowWriter:
 
     Args:
         path: The file, made afresh.
+        size: Rows of an earlier run that stay.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.size = path, 0
-        self._file = path.open("wb")
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path, self.size = path, size
+        self._file = path.open("r+b" if size else "wb")
+        self._file.seek(size * ROW.itemsize)
+        self._file.truncate()
 
     def __enter__(self) -> RowWriter:
         """Return itself."""
@@ -75,6 +78,10 @@ class RowWriter:
         """Append `[n]` rows of `ROW`."""
         self._file.write(rows.tobytes())
         self.size += len(rows)
+
+    def flush(self) -> None:
+        """Hand what was written to the system, so that a kill cannot lose it."""
+        self._file.flush()
 
 
 class TokenColumn:

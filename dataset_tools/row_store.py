@@ -6,12 +6,14 @@ the distinct ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .core_split import best_rows
+from .journal import Journal
 from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
 from .scratch_folder import ScratchFolder
@@ -27,27 +29,49 @@ class RowStore(ScratchFolder):
     """Rows of user, item, rating and time in a folder that lives as long as the `with` block.
 
     Args:
-        folder: Made afresh; what a killed run left there is removed.
+        folder: Where it lies.
+        identity: What the rows depend on (see `run_identity`): a run of the same identity goes on
+            where a killed one was. None begins anew.
 
     Attributes:
         size: Rows so far.
+        journal: What is done; for the caller's own stages as well.
+        place: Gives, as JSON values, how far the caller has read; asked when rows are kept.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any] | None = None) -> None:
         super().__init__(folder)
+        self.resumes = identity is not None
+        self.journal = Journal(folder / "journal", identity or {})
+        self.place: Callable[[], dict[str, Any]] = dict
         self.size = 0
         self._rows: list[tuple[str, str, float, float]] = []
         self._chars = 0
         self._batches: list[int] = []
 
+    def _left(self) -> bool:
+        return self.resumes and self.journal.found()
+
     def _open(self) -> None:
-        self._file = RowWriter(self.folder / "rows")
-        self._users = TokenSorter(self.folder, "user")
-        self._items = TokenSorter(self.folder, "item")
+        self.journal.open()
+        kept = [entry for entry in self.journal.entries if "batch" in entry]
+        self._batches = [entry["batch"] for entry in kept]
+        self.size = sum(self._batches)
+        sorted_already = self.journal.last("sorted") is not None
+        self._file = RowWriter(self.folder / "rows", 0 if sorted_already else self.size)
+        self._users, self._items = (
+            TokenSorter(self.folder, name, [entry[name] for entry in kept])
+            for name in ("user", "item")
+        )
 
     def _close(self) -> None:
-        for file in (self._users, self._items, self._file):
+        for file in (self._users, self._items, self._file, self.journal):
             file.close()
+
+    def left_place(self) -> dict[str, Any] | None:
+        """Return how far a killed run had read, or None; with `whole` where it had read all."""
+        found = self.journal.last("place")
+        return None if found is None else {**found["place"], "whole": found["whole"]}
 
     def add(self, user: str, item: str, rating: float, time: float) -> None:
         """Append a row; tokens hold no tab and no line end."""
@@ -68,11 +92,16 @@ class RowStore(ScratchFolder):
         self._batches.append(len(rows))
         self.size += len(rows)
         self._chars = 0
+        self._file.flush()
+        tokens: dict[str, Any] = {s.name: s.last() for s in (self._users, self._items)}
+        files = ("rows", "user.runs", "item.runs")
+        self.journal.add(files, batch=len(rows), **tokens, place=self.place(), whole=False)
 
     def finish(self) -> None:
         """Write what is still in memory; no row can be added afterwards."""
         self._flush()
         self._file.close()
+        self.journal.add(place=self.place(), whole=True)
 
     def pairs(self, latest: bool) -> tuple[RowFile, SortedTokens, SortedTokens]:
         """Sort all rows by user and item, and keep one of each pair (see `best_rows`).
@@ -83,16 +112,35 @@ class RowStore(ScratchFolder):
         Returns:
             Rows whose users and items are numbers of the tokens beside them.
         """
-        users, items = self._users.merge(), self._items.merge()
-        ends = self._sorted_runs(latest, len(items))
-        target = self.folder / "pairs"
-        source = self.folder / "sorted"
+        users, items = self._merged(self._users), self._merged(self._items)
+        done = self.journal.last("sorted")
+        ends = done["sorted"] if done else self._sorted_runs(latest, len(items))
+        if not done:
+            self.journal.add(["sorted"], ["rows", "user.ranks", "item.ranks"], sorted=ends)
+        (self.folder / "rows").unlink(missing_ok=True)
+        target, source = self.folder / "pairs", self.folder / "sorted"
         if len(ends) == 1:
-            source.rename(target)
-        else:
+            return RowFile(source), users, items
+        if self.journal.last("pairs") is None:
             _merge(RowFile(source), ends, target, latest, len(items))
-            source.unlink()
+            self.journal.add(["pairs"], ["sorted"], pairs=True)
+        source.unlink(missing_ok=True)
         return RowFile(target), users, items
+
+    def _merged(self, sorter: TokenSorter) -> SortedTokens:
+        """Return the distinct tokens of all batches, merged now or by a killed run."""
+        name = f"{sorter.name}s"
+        done = self.journal.last(name)
+        if done:
+            tokens = SortedTokens.load(self.folder / f"{sorter.name}.tokens", done[name])
+        else:
+            tokens = sorter.merge()
+            tokens.save()
+            files = [f"{sorter.name}.{end}" for end in ("tokens", "offsets", "ranks")]
+            entry: dict[str, Any] = {name: len(tokens)}
+            self.journal.add(files, [f"{sorter.name}.runs"], **entry)
+        sorter.drop()
+        return tokens
 
     def _sorted_runs(self, latest: bool, n_items: int) -> list[int]:
         """Write sorted runs of distinct pairs; return where each ends."""
@@ -115,7 +163,6 @@ class RowStore(ScratchFolder):
                     out.write(_distinct(waiting, latest, n_items))
                     ends.append(out.size)
                     waiting = []
-        rows.path.unlink()
         return ends
 
 

@@ -17,20 +17,26 @@ class ScratchFolder(abc.ABC):
     """Base of what keeps its rows in a folder of its own.
 
     Args:
-        folder: Made afresh; what a killed run left there is removed.
+        folder: Made afresh, unless what a stopped run left there is gone on with; anything else
+            there is removed.
 
     Attributes:
         folder: That folder, for files of the caller's as well.
     """
 
     kept = "rows"  # what is kept there, for messages
+    resumes = False  # whether a stop leaves the folder for the next run
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def _left(self) -> bool:
+        """Tell whether the folder holds what this run goes on with."""
+        return False
+
     @abc.abstractmethod
     def _open(self) -> None:
-        """Open the files in the folder, which has just been made."""
+        """Open the files in the folder, which has just been made or was left for this run."""
 
     @abc.abstractmethod
     def _close(self) -> None:
@@ -39,8 +45,9 @@ class ScratchFolder(abc.ABC):
     def __enter__(self: Self) -> Self:
         """Make the folder."""
         try:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
+            if not self._left():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir(parents=True)
             self._open()
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be made ({error.strerror})") from error
@@ -52,13 +59,15 @@ class ScratchFolder(abc.ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the folder.
+        """Remove the folder, but not where the block was stopped and the next run goes on.
 
         Raises:
             DataError: The block ended because the disk is full or cannot be written.
         """
         self._close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        stopped = kind is not None and not issubclass(kind, Exception)
+        if not (stopped and self.resumes):
+            shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise DataError(

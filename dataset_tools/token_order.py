@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import IO
 
@@ -43,13 +43,17 @@ class TokenSorter:
     Args:
         folder: For its files.
         name: What the tokens are; begins the files' names.
+        batches: `(bytes, distinct tokens)` of each batch of an earlier run, which stay.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._file = (folder / f"{name}.runs").open("w+b")
-        self._ends = [0]
-        self._firsts = [0]
+    def __init__(self, folder: Path, name: str, batches: Sequence[tuple[int, int]] = ()) -> None:
+        self._folder, self.name = folder, name
+        self._ends = [0, *accumulate(size for size, _ in batches)]
+        self._firsts = [0, *accumulate(distinct for _, distinct in batches)]
+        path = folder / f"{name}.runs"
+        self._file = path.open("r+b" if batches and path.is_file() else "w+b")
+        self._file.seek(self._ends[-1])
+        self._file.truncate()
 
     def add(self, tokens: Sequence[str]) -> np.ndarray:
         """Take a batch.
@@ -68,8 +72,13 @@ class TokenSorter:
         places = {token: place for place, token in enumerate(distinct)}
         return np.fromiter(map(places.__getitem__, tokens), dtype=np.uint32, count=len(tokens))
 
+    def last(self) -> tuple[int, int]:
+        """Return bytes and distinct tokens of the last batch, once a kill cannot lose them."""
+        self._file.flush()
+        return self._ends[-1] - self._ends[-2], self._firsts[-1] - self._firsts[-2]
+
     def merge(self) -> SortedTokens:
-        """Bring all batches together; none can be added afterwards.
+        """Bring all batches together; none can be added afterwards. `drop` comes next.
 
         Raises:
             DataError: There are more distinct tokens than 32 bits can number.
@@ -82,23 +91,26 @@ class TokenSorter:
             for start, end, first in zip(self._ends, self._ends[1:], self._firsts, strict=False)
         ]
         total = self._ends[-1]
-        path = self._folder / f"{self._name}.tokens"
+        path = self._folder / f"{self.name}.tokens"
         with (
             path.open("wb") as out,
-            (self._folder / f"{self._name}.ranks").open("wb") as ranks,
-            bar(total, f"sort {self._name}s") as shown,
+            (self._folder / f"{self.name}.ranks").open("wb") as ranks,
+            bar(total, f"sort {self.name}s") as shown,
         ):
             merged = _Merged(out)
             while waiting := [run for run in waiting if run.fill()]:
                 shown.update(_merge_once(waiting, merged, ranks))
-        self.close()
-        (self._folder / f"{self._name}.runs").unlink()
         return SortedTokens(path, merged.count, merged.offsets)
+
+    def drop(self) -> None:
+        """Remove the runs, which are merged."""
+        self.close()
+        (self._folder / f"{self.name}.runs").unlink(missing_ok=True)
 
     def ranks(self, batch: int) -> np.ndarray:
         """Return, after `merge`, the number of each distinct token of a batch, `[n]` uint32."""
         first, end = self._firsts[batch : batch + 2]
-        path = self._folder / f"{self._name}.ranks"
+        path = self._folder / f"{self.name}.ranks"
         return np.fromfile(path, dtype=np.uint32, count=end - first, offset=4 * first)
 
     def close(self) -> None:
@@ -136,6 +148,7 @@ class NumberedTokens:
         if self._waiting:
             self._flush()
         tokens = self._sorter.merge()
+        self._sorter.drop()
         parts = [self._sorter.ranks(batch)[place] for batch, place in enumerate(self._places)]
         self._places.clear()
         return tokens, np.concatenate([np.empty(0, dtype=np.uint32), *parts])
@@ -234,6 +247,17 @@ class SortedTokens:
 
     def __init__(self, path: Path, count: int, offsets: array[int]) -> None:
         self._path, self._count, self._offsets = path, count, offsets
+
+    def save(self) -> None:
+        """Write the offsets beside the tokens, for `load`."""
+        np.frombuffer(self._offsets, dtype=np.int64).tofile(self._path.with_suffix(".offsets"))
+
+    @classmethod
+    def load(cls, path: Path, count: int) -> SortedTokens:
+        """Return tokens that an earlier run has merged and saved."""
+        offsets = array("q")
+        offsets.frombytes(path.with_suffix(".offsets").read_bytes())
+        return cls(path, count, offsets)
 
     def __len__(self) -> int:
         """Return the number of tokens."""

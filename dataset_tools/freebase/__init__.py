@@ -17,7 +17,6 @@ from recbole_slif.errors import ConfigError, DataError
 from .. import faults as shared
 from . import ids
 from .graph import Filter, Limits, sort_triples, write_graph
-from .state import add_entries
 from .walk import Plan, Walk
 
 DESCRIPTION = """\
@@ -109,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
             "Freebase's dump, with cells parted by tabs?"
         )
     counts: dict[str, Any] = dict(sorted(walk.state.counts.items()))
-    add_entries(faults, walk.faults.report())
+    faults.take(walk.faults.report())
     shared.refuse(faults, options)
     graph = sort_triples(walk.spill, keys, walk.relations.names)
     counts["triples found"] = walk.spill.records

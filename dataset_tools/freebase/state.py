@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..faults import Faults
 from ..writing import write_json
 from .blocks import Place
 
-_EDGE = 1 << 20
 _FILE = "state.json"
 
 
@@ -61,25 +58,3 @@ def load_state(folder: Path, wanted: dict[str, Any]) -> State | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return state
-
-
-def add_entries(faults: Faults, entries: list[dict[str, Any]]) -> Faults:
-    """Add what `Faults.report` gave; return the faults."""
-    for entry in entries:
-        for line in entry["lines"]:
-            faults.add(entry["kind"], entry["file"], line)
-        more = entry["count"] - len(entry["lines"])
-        if more:
-            faults.add(entry["kind"], entry["file"], count=more)
-    return faults
-
-
-def identity(path: Path) -> dict[str, Any]:
-    """Return what tells a dump from another without reading it whole: size and both ends."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(_EDGE))
-        file.seek(max(0, size - _EDGE))
-        digest.update(file.read(_EDGE))
-    return {"name": path.name, "size": size, "ends": digest.hexdigest()}

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..faults import Faults
+from ..journal import file_identity
 from ..progress import bar
 from ..writing import atomic
 from .blocks import Block, BrokenDumpError, Place, is_pipe, read_dump
 from .entities import distinct_ends, without
 from .scan import Found, Frontier, scan_block
 from .spill import Relations, Spill
-from .state import State, add_entries, identity, load_state
+from .state import State, load_state
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Walk:
         state = None if self._pipe else load_state(folder, wanted)
         self.resumed = state is not None
         self.state = state or State(wanted)
-        self.faults = add_entries(Faults(), self.state.faults)
+        self.faults = Faults()
+        self.faults.take(self.state.faults)
         self.relations = Relations(self.state.relations)
         self.spill = Spill(folder / "found.bin", self.state.records)
         self._taken = np.empty(0, dtype=bool)
@@ -70,7 +72,7 @@ class Walk:
     def _wanted(self) -> dict[str, Any]:
         plan = self.plan
         return {
-            "dump": {} if self._pipe else identity(self.dump),
+            "dump": {} if self._pipe else file_identity(self.dump),
             "linked": [len(self.linked), int(np.bitwise_xor.reduce(self.linked, initial=0))],
             "plan": [plan.hops, plan.both, plan.language, plan.described],
         }
