@@ -16,7 +16,7 @@ from .core_split import best_rows
 from .journal import Journal
 from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
-from .scratch_folder import ScratchFolder
+from .scratch_folder import JOURNAL, ScratchFolder
 from .token_order import SortedTokens, TokenSorter
 
 # A batch ends at so many rows, or so many characters of their tokens.
@@ -42,7 +42,7 @@ class RowStore(ScratchFolder):
     def __init__(self, folder: Path, identity: dict[str, Any] | None = None) -> None:
         super().__init__(folder)
         self.resumes = identity is not None
-        self.journal = Journal(folder / "journal", identity or {})
+        self.journal = Journal(folder / JOURNAL, identity or {})
         self.place: Callable[[], dict[str, Any]] = dict
         self.size = 0
         self._rows: list[tuple[str, str, float, float]] = []

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from recbole_slif.errors import DataError
 
+JOURNAL = "journal"
 Self = TypeVar("Self", bound="ScratchFolder")
 
 
@@ -67,6 +68,8 @@ class ScratchFolder(abc.ABC):
         self._close()
         stopped = kind is not None and not issubclass(kind, Exception)
         if not (stopped and self.resumes):
+            # First, so that half a removal is not taken for what a run goes on with.
+            (self.folder / JOURNAL).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(error, OSError):
             reason = error.strerror or error
