@@ -241,6 +241,20 @@ class SparseOperator:
         self._check_table(x)
         return _Product.apply(x, self)
 
+    def product_at(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Some rows of `A x`: `[len(rows), d]`, differentiable once in `x`.
+
+        Args:
+            x: `[n_cols, d]`.
+            rows: distinct row ids.
+
+        Raises:
+            ValueError: `x` is not `[n_cols, d]` of the operator's type.
+        """
+        if self._worth_cutting(x, rows):
+            return SparseOperator(self._rows.picked(rows)) @ x
+        return F.embedding(rows, self @ x)
+
     def polynomial(
         self, x0: Tensor, coefficients: Sequence[float], rows: Tensor | None = None
     ) -> Tensor:
@@ -265,9 +279,7 @@ class SparseOperator:
         powers = [float(value) for value in coefficients]
         if rows is None:
             return _Polynomial.apply(x0, self, powers)
-        # A GPU's product reads the whole matrix faster than a part of it is cut out.
-        few = not x0.is_cuda and len(powers) > 1 and self._rows.share_of(rows) < _FEW_ROWS
-        if few:
+        if len(powers) > 1 and self._worth_cutting(x0, rows):
             return _PolynomialRows.apply(x0, self, powers, rows)
         return F.embedding(rows, _Polynomial.apply(x0, self, powers))
 
@@ -298,6 +310,11 @@ class SparseOperator:
         if self._adjoint is None:
             self._adjoint = self._rows.transposed()
         return self._adjoint
+
+    def _worth_cutting(self, x: Tensor, rows: Tensor) -> bool:
+        """Tell whether a product at some rows is faster than one at all of them."""
+        # A GPU's product reads the whole matrix faster than a part of it is cut out.
+        return not x.is_cuda and self._rows.share_of(rows) < _FEW_ROWS
 
     def _check_table(self, x: Tensor) -> None:
         # The CPU kernel would accept a table with too many rows and give a wrong product.

@@ -37,17 +37,21 @@ def item_pairs(model: GraphRecommender, interaction: Any) -> Tensor:
     return torch.cat([interaction[model.ITEM_ID], interaction[model.NEG_ITEM_ID]])
 
 
-def batch_nodes(model: GraphRecommender, interaction: Any) -> tuple[Tensor, Tensor]:
-    """Number the nodes of a batch in a graph of users, then items.
+def batch_nodes(model: GraphRecommender, interaction: Any) -> Tensor:
+    """Return the distinct nodes of a batch in a graph of users, then items; ascending."""
+    return torch.unique(torch.cat(_triple_nodes(model, interaction)))
 
-    Returns:
-        The distinct nodes, ascending, and the place among them of each user, then each item, then
-        each sampled item, `[3 * batch]`.
-    """
-    items = item_pairs(model, interaction) + model.n_users
-    named = torch.cat([interaction[model.USER_ID], items])
-    nodes, places = torch.unique(named, return_inverse=True)
-    return nodes, places
+
+def rows_at(model: GraphRecommender, interaction: Any, nodes: Tensor, table: Tensor) -> TripleRows:
+    """Look a batch up in the rows `table [len(nodes), d]` of the nodes that `batch_nodes` named."""
+    places = (torch.searchsorted(nodes, ids) for ids in _triple_nodes(model, interaction))
+    return TripleRows(*(F.embedding(place, table) for place in places))
+
+
+def _triple_nodes(model: GraphRecommender, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return users, items and sampled items as nodes of a graph of users, then items."""
+    items, sampled = interaction[model.ITEM_ID], interaction[model.NEG_ITEM_ID]
+    return interaction[model.USER_ID], items + model.n_users, sampled + model.n_users
 
 
 def penalty_rows(

@@ -99,6 +99,15 @@ def test_gradcheck_of_some_rows(rows, monkeypatch):
         assert torch.autograd.gradcheck(lambda t: square.polynomial(t, [0.5, -1.0, 2.0], wanted), x)
 
 
+@pytest.mark.parametrize("few", [0.0, 2.0])
+def test_rows_of_a_product_and_their_gradient(few, monkeypatch):
+    monkeypatch.setattr(sparse, "_FEW_ROWS", few)
+    wide = SparseOperator.from_scipy(random_matrix(7, 9, 0.4), torch.float64)
+    x, rows = table(9, 2).requires_grad_(), torch.tensor([6, 0, 3])
+    assert torch.equal(wide.product_at(x, rows), (wide @ x)[rows])
+    assert torch.autograd.gradcheck(lambda t: wide.product_at(t, rows), x)
+
+
 def test_rows_are_cut_out_where_they_hold_a_small_part(monkeypatch):
     cut = []
     picked = sparse._CompressedRows.picked

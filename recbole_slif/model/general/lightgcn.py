@@ -11,17 +11,16 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.init import xavier_uniform_initialization
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.pairwise import (
-    TripleRows,
     batch_nodes,
     penalty_rows,
     ranking_loss,
+    rows_at,
     triple_rows,
 )
 
@@ -84,8 +83,8 @@ class LightGCN(GraphRecommender, GeneralRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its ego rows."""
-        nodes, places = batch_nodes(self, interaction)
-        rows = TripleRows(*F.embedding(places, self._propagate(nodes)).chunk(3))
+        nodes = batch_nodes(self, interaction)
+        rows = rows_at(self, interaction, nodes, self._propagate(nodes))
         tables = self.user_embedding.weight, self.item_embedding.weight
         ego = triple_rows(self, interaction, *tables)
         ego = penalty_rows(self, interaction, ego, tables, self.require_pow)

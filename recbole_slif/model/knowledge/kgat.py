@@ -26,7 +26,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.translation import translation_loss
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
-from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
+from recbole_slif.model.pairwise import batch_nodes, ranking_loss, rows_at
 
 
 class KGAT(GraphRecommender, KnowledgeRecommender):
@@ -165,24 +165,37 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return tables `[n_users, D]`, `[n_items, D]`, D the sum of all widths."""
-        n_scored = self.n_users + self.n_items
-        nodes = self._ego_rows()
-        outputs = [nodes[:n_scored]]
-        for place, aggregator in enumerate(self.aggregators, start=1):
-            if place == len(self.aggregators):
-                gathered = aggregator(nodes[:n_scored], self.gather_scored @ nodes)
-            else:
-                gathered = aggregator(nodes, self.gather @ nodes)
-            nodes = F.dropout(gathered, self.mess_dropout, training=self.training)
-            outputs.append(F.normalize(nodes[:n_scored], dim=1))
-        users, items = torch.cat(outputs, dim=1).split([self.n_users, self.n_items])
+        users, items = self._propagate().split([self.n_users, self.n_items])
         return users, items
+
+    def _propagate(self, rows: Tensor | None = None) -> Tensor:
+        """Return users, then items `[n_users + n_items, D]`; only `rows` of them where given."""
+        n_scored = self.n_users + self.n_items
+
+        def scored(nodes: Tensor) -> Tensor:
+            return nodes[:n_scored] if rows is None else F.embedding(rows, nodes)
+
+        nodes = self._ego_rows()
+        outputs = [scored(nodes)]
+        for aggregator in self.aggregators[:-1]:
+            nodes = self._dropped(aggregator(nodes, self.gather @ nodes))
+            outputs.append(F.normalize(scored(nodes), dim=1))
+        last = self.gather_scored
+        gathered = last @ nodes if rows is None else last.product_at(nodes, rows)
+        nodes = self._dropped(self.aggregators[-1](scored(nodes), gathered))
+        return torch.cat([*outputs, F.normalize(nodes, dim=1)], dim=1)
+
+    def _dropped(self, nodes: Tensor) -> Tensor:
+        return F.dropout(nodes, self.mess_dropout, training=self.training)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its propagated rows."""
-        tables, squared = self.forward(), self.settings["require_pow"]
-        rows = triple_rows(self, interaction, *tables)
-        penalised = penalty_rows(self, interaction, rows, tables, squared)
+        whole, squared = whole_batch(interaction), self.settings["require_pow"]
+        nodes = batch_nodes(self, whole)
+        table = self._propagate(nodes)
+        rows = penalised = rows_at(self, interaction, nodes, table)
+        if not squared and whole is not interaction:  # a root of a sum takes all rows
+            penalised = rows_at(self, whole, nodes, table)
         penalty = row_penalty(*penalised, squared=squared)
         return ranking_loss(rows) + self.settings["reg_weight"] * penalty
 
