@@ -16,6 +16,7 @@ from recbole_slif.config_yaml import read_literal, read_options, split_names
 from recbole_slif.console import Parser, compare_table, guarded, run_summary
 from recbole_slif.errors import ConfigError
 from recbole_slif.registry import MODELS
+from recbole_slif.seeds import parse_seeds
 from recbole_slif.stages import RunResult
 
 DEFAULT_MODEL = "SLIFMR"
@@ -49,23 +50,6 @@ def _run_parser(command: str, description: str) -> Parser:
     if command in ("", "run"):
         parser.add_argument("--experiment", help="a planned series instead (experiment --help)")
     return parser
-
-
-def parse_seeds(text: str | None) -> list[int] | int | None:
-    """Read `5` as a number of seeds and `1,2,3` as the seeds themselves.
-
-    Raises:
-        ConfigError: neither of both.
-    """
-    if text is None:
-        return None
-    try:
-        seeds = [int(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        seeds = []
-    if not seeds or ("," not in text and seeds[0] < 1):
-        raise ConfigError(f"--seeds is a number of seeds or a list such as 1,2,3, not '{text}'")
-    return seeds if "," in text else seeds[0]
 
 
 def run_command(words: Sequence[str]) -> int:

@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 
 import psutil
 
+from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError, raise_terminated
 
 # How often who works says so, and after how many silent seconds its work is given to others.
 BEAT = 20.0
 STALE_AFTER = 180.0
 STOPPED = 130
+MOST_WORKERS = 1024
 _POLL = 0.5
 _PATIENCE = 5.0
 
@@ -123,6 +125,16 @@ def leave_with(parent: int) -> Callable[[], None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
     return check
+
+
+def require_workers(count: int) -> None:
+    """Check how many processes are asked for.
+
+    Raises:
+        ConfigError: none, or more than any machine runs at once.
+    """
+    if not 1 <= count <= MOST_WORKERS:
+        raise ConfigError(f"--workers must be from 1 to {MOST_WORKERS}, not {count}")
 
 
 def begin_worker(threads: int) -> None:

@@ -16,6 +16,7 @@ from recbole_slif.config_yaml import read_options
 from recbole_slif.errors import SlifError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.run_folder import PREVIOUS, load_last
+from recbole_slif.seeds import training_seeds
 from recbole_slif.stages import RunResult, execute
 
 
@@ -123,7 +124,7 @@ def run_many(
     for build in plans:
         base = build({})
         split_seed = base["seed"] if base["split_seed"] is None else base["split_seed"]
-        for seed in _seeds(seeds, base["seed"]):
+        for seed in training_seeds(1 if seeds is None else seeds, base["seed"]):
             config = build({"seed": str(seed), "split_seed": str(split_seed)})
             results.append(_guarded(config, verbose, command, debug))
     return results
@@ -165,12 +166,6 @@ def _planned(
 ) -> SlifConfig:
     line = [f"--{key}={text}" for key, text in {**words, **more}.items()]
     return SlifConfig(model, dataset, files, overrides, line)
-
-
-def _seeds(asked: Sequence[int] | int | None, base: int) -> list[int]:
-    if asked is None:
-        return [base]
-    return [base + step for step in range(asked)] if isinstance(asked, int) else list(asked)
 
 
 def _guarded(config: Any, verbose: bool, command: Sequence[str], debug: bool) -> RunResult:

@@ -9,6 +9,7 @@ from recbole_slif.console import compare_table, metric_table
 from recbole_slif.errors import ConfigError
 from recbole_slif.quick_start import RunResult
 from recbole_slif.records import read_record
+from recbole_slif.seeds import parse_seeds
 from tests.running import settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,7 @@ def test_comparison_prints_one_table(tmp_path, capsys):
         (["--model=BPR", "stray"], "'stray' belongs to no option"),
         (["--models=Pop,BRP"], "did you mean 'BPR'?"),
         (["--models=Pop", "--seeds=x"], "--seeds is a number"),
+        (["--models=Pop", "--seeds=99999999999999999999"], "from 1 to 1000"),
         (["--resume=nowhere"], "'nowhere' does not exist"),
         (["--config_files=nofile.yaml"], "nofile.yaml"),
         (["rnu"], "command 'rnu' is not known"),
@@ -137,13 +139,13 @@ def test_script_leaves_no_traceback(tmp_path):
     ("text", "wanted"), [(None, None), ("5", 5), ("1,2,3", [1, 2, 3]), ("7,", [7])]
 )
 def test_seeds(text, wanted):
-    assert cli.parse_seeds(text) == wanted
+    assert parse_seeds(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "a", "", "1,b"])
+@pytest.mark.parametrize("text", ["0", "-1", "a", "", "1,b", "1001"])
 def test_bad_seeds(text):
-    with pytest.raises(ConfigError):
-        cli.parse_seeds(text)
+    with pytest.raises(ConfigError, match="--seeds is a number of seeds"):
+        parse_seeds(text)
 
 
 def result(model, seed, **changes):

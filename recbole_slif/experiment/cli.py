@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_slif.cli import parse_seeds
 from recbole_slif.config_yaml import read_options, split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, without_passwords
@@ -29,6 +28,8 @@ from recbole_slif.experiment.progress import Progress
 from recbole_slif.experiment.runner import Options, Runner, failures, outstanding, reusable
 from recbole_slif.experiment.workers import run_workers
 from recbole_slif.interrupt import TrainingStoppedError
+from recbole_slif.processes import require_workers
+from recbole_slif.seeds import parse_seeds
 from recbole_slif.sharing.address import Address, read_address
 
 _EPILOG = """\
@@ -91,8 +92,7 @@ def experiment_command(words: Sequence[str]) -> int:
     first = words[0] if words and not words[0].startswith("-") else None
     options, extra = _parser().parse_known_args(words[1:] if first else words)
     name = _name(first, options.experiment)
-    if options.workers < 1:
-        raise ConfigError(f"--workers must be at least 1, not {options.workers}")
+    require_workers(options.workers)
     definition = read_definition(find_experiment(name), options.quick)
     settings = read_options(extra)
     command = ("experiment", *map(without_passwords, words))

@@ -13,6 +13,7 @@ from recbole_slif.config_yaml import read_settings
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.noise import KINDS, Noise
 from recbole_slif.registry import MODELS
+from recbole_slif.seeds import require_count
 
 _TEXT, _LIST, _MAP, _WHOLE, _NUMBER = (str,), (list,), (dict,), (int,), (int, float)
 _TYPES = {
@@ -197,10 +198,9 @@ def _models(value: str | Sequence[str], where: str) -> list[str]:
 def _seeds(value: int | list[Any], where: str) -> int | list[int]:
     numbers = value if isinstance(value, list) else [value]
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) for seed in numbers)
-    low = 0 if isinstance(value, list) else 1
-    if not numbers or not whole or min(numbers) < low or len(set(numbers)) < len(numbers):
+    if not numbers or not whole or min(numbers) < 0 or len(set(numbers)) < len(numbers):
         raise ConfigError(f"{where}: seeds is a number of seeds or a list of distinct ones")
-    return value
+    return value if isinstance(value, list) else require_count(value, f"{where}: seeds")
 
 
 def _plain_cell(model: str, **changes: Any) -> CellSpec:

@@ -19,6 +19,7 @@ from recbole_slif.experiment.noise import NEEDS, Noise
 from recbole_slif.experiment.pool import DataPool, digest, offers, reading
 from recbole_slif.records import plain
 from recbole_slif.registry import MODELS, unknown_model
+from recbole_slif.seeds import training_seeds
 
 SCHEMA = 1
 # Where and how a run is carried out, not what comes out of it.
@@ -188,7 +189,7 @@ def make_plan(definition: Definition, request: Request, pool: DataPool) -> Plan:
     cells = _wanted(definition.cells, request.models)
     recipes = _recipes(cells, definition, request)
     first = recipes[0].config()
-    seeds = _training_seeds(request.seeds or definition.seeds, int(first["seed"]))
+    seeds = training_seeds(request.seeds or definition.seeds, int(first["seed"]))
     split_seed = first["seed"] if first["split_seed"] is None else first["split_seed"]
     fixed = {"seed": seeds[0], "split_seed": split_seed}
     recipes = [replace(one, overrides={**one.overrides, **fixed}) for one in recipes]
@@ -276,10 +277,6 @@ def _recipes(cells: Sequence[CellSpec], definition: Definition, request: Request
             )
         )
     return recipes
-
-
-def _training_seeds(asked: int | list[int], base: int) -> list[int]:
-    return list(asked) if isinstance(asked, list) else [base + step for step in range(asked)]
 
 
 def _needs(cell: CellSpec, config: SlifConfig) -> set[str]:

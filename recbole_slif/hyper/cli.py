@@ -33,6 +33,7 @@ from recbole_slif.hyper.space import (
     read_space,
     space_file,
 )
+from recbole_slif.processes import require_workers
 from recbole_slif.sharing.address import read_address
 from recbole_slif.sharing.study import SharedStudy
 
@@ -143,10 +144,9 @@ def search_command(words: Sequence[str]) -> int:
 
 
 def _check_options(options: argparse.Namespace) -> None:
-    for name in ("max_evals", "workers"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, not {value}")
+    if options.max_evals is not None and options.max_evals < 1:
+        raise ConfigError(f"--max_evals must be at least 1, not {options.max_evals}")
+    require_workers(options.workers)
     if options.backend not in _BACKENDS:
         known = ", ".join(_BACKENDS)
         raise ConfigError(f"--backend is one of {known}, not '{options.backend}'")

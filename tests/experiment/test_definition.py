@@ -113,7 +113,11 @@ def noise(**changes):
         ({"models": 3}, "models must be a name or a list of names"),
         ({"models": [1]}, "models must be names"),
         ({"models": ["BPR"], "seeds": "x"}, "seeds must be a number of seeds"),
-        ({"models": ["BPR"], "seeds": 0}, "seeds is a number of seeds or a list"),
+        ({"models": ["BPR"], "seeds": 0}, "seeds is a number of seeds from 1 to 1000 or a list"),
+        (
+            {"models": ["BPR"], "seeds": 10**20},
+            "seeds is a number of seeds from 1 to 1000 or a list",
+        ),
         ({"models": ["BPR"], "seeds": [1, 1]}, "list of distinct ones"),
         ({"models": ["BPR"], "seeds": True}, "seeds must be"),
         ({"models": ["BPR"], "title": ["a"]}, "title must be a text"),

@@ -251,7 +251,12 @@ def test_statistics_of_several_data_sets(tmp_path, capsys):
         (["experiment", "table2_overal"], "did you mean 'table2_overall'?"),
         (["--experiment=table2_overal"], "did you mean 'table2_overall'?"),
         (["experiment", "table3_ablation", "--experiment=fig5_fusion"], "two experiments"),
-        (["experiment", "table3_ablation", "--workers=0"], "--workers must be at least 1"),
+        (["experiment", "table3_ablation", "--seeds=99999999999999999999"], "--seeds is a number"),
+        (["experiment", "table3_ablation", "--workers=99999999"], "--workers must be from 1"),
+        (
+            ["experiment", "table3_ablation", "--workers=0"],
+            "--workers must be from 1 to 1024, not 0",
+        ),
         (["experiment", "table3_ablation", "--seeds=x"], "--seeds is a number"),
         (["experiment", "table3_ablation", "--dataset=toi", "--data_path=data"], "'toy'?"),
         (

@@ -1,0 +1,48 @@
+"""The training seeds of a comparison or an experiment, from the command line or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recbole_slif.errors import ConfigError
+
+MOST_SEEDS = 1000
+"""More is a slip of the keyboard, and a list of so many runs would fill the memory."""
+
+
+def require_count(count: int, where: str) -> int:
+    """Return a number of seeds.
+
+    Raises:
+        ConfigError: it is not between 1 and `MOST_SEEDS`; the text begins with `where`.
+    """
+    if not 1 <= count <= MOST_SEEDS:
+        raise ConfigError(
+            f"{where} is a number of seeds from 1 to {MOST_SEEDS} or a list such as 1,2,3, "
+            f"not '{count}'"
+        )
+    return count
+
+
+def parse_seeds(text: str | None) -> list[int] | int | None:
+    """Read `5` as a number of seeds and `1,2,3` as the seeds themselves.
+
+    Raises:
+        ConfigError: neither of both.
+    """
+    if text is None:
+        return None
+    try:
+        seeds = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        seeds = []
+    if not seeds:
+        raise ConfigError(f"--seeds is a number of seeds or a list such as 1,2,3, not '{text}'")
+    return seeds if "," in text else require_count(seeds[0], "--seeds")
+
+
+def training_seeds(asked: Sequence[int] | int, base: int) -> list[int]:
+    """Return the seeds themselves, from `base` on where their number is asked for."""
+    if isinstance(asked, int):
+        return [base + step for step in range(require_count(asked, "seeds"))]
+    return list(asked)
