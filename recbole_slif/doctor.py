@@ -46,6 +46,7 @@ OPTIONAL = {
     "sentence-transformers": "pip install 'recbole-slif[tools]' to encode text yourself",
     "matplotlib": "pip install 'recbole-slif[report]' for plots",
     "optuna": "pip install 'recbole-slif[search]' for searches and experiments that are shared",
+    "faiss-cpu": "pip install 'recbole-slif[large]' for sge_search: approximate",
     "ray": "only for `hyper --backend=ray`: pip install -U 'ray[tune]'",
 }
 RECBOLE_VERSION = (1, 2, 1)

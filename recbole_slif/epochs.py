@@ -12,6 +12,7 @@ from recbole.utils import KGDataLoaderState
 from recbole_slif import random_state
 from recbole_slif.checkpoint import LAST
 from recbole_slif.errors import CheckpointError
+from recbole_slif.graph.table_storage import stored_tables
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.phases import Phase, phases_of
 
@@ -81,11 +82,14 @@ class EpochMixin:
     ) -> Any:
         started = perf_counter()
         self._names, self._first_part = [], 0
-        if hasattr(self.model, "pre_epoch"):
-            losses, refreshed = self._phases(train_data, epoch_idx, loss_func, show_progress)
-        else:
-            refreshed = 0.0
-            losses = _flat(super()._train_epoch(train_data, epoch_idx, loss_func, show_progress))  # type: ignore[misc]
+        with stored_tables(self.config["table_precision"]):
+            if hasattr(self.model, "pre_epoch"):
+                losses, refreshed = self._phases(train_data, epoch_idx, loss_func, show_progress)
+            else:
+                refreshed = 0.0
+                losses = _flat(
+                    super()._train_epoch(train_data, epoch_idx, loss_func, show_progress)  # type: ignore[misc]
+                )
         seconds = {"refresh": refreshed, "train": perf_counter() - started - refreshed}
         named = losses
         if isinstance(losses, tuple):

@@ -16,7 +16,7 @@ import torch
 from recbole_slif.checkpoint import load_model
 from recbole_slif.console import Parser
 from recbole_slif.errors import ConfigError, DataError
-from recbole_slif.evaluation import BLOCK_USERS, BlockScorer
+from recbole_slif.evaluation import BlockScorer
 from recbole_slif.ranking import exact_top_k
 
 SPLITS = ("train", "valid", "test")
@@ -185,8 +185,9 @@ def top_lists(
     """
     table = trained.bundle.pairs.table(*exclude)
     scorer = BlockScorer(trained.model, trained.dataset)
-    for start in range(0, len(users), BLOCK_USERS):
-        block = users[start : start + BLOCK_USERS]
+    step = trained.config["eval_block_users"]
+    for start in range(0, len(users), step):
+        block = users[start : start + step]
         items, scores = _top(scorer, block, (table.indptr, table.values), k)
         for row, user in enumerate(block):
             left = scores[row] > -np.inf

@@ -58,7 +58,10 @@ class PhaseTrainer(Trainer):
         self.guard = InterruptGuard()
         self.eval_collector = SafeCollector(config)
         self.blocked = BlockedFullSortEvaluator(
-            config, self.eval_collector, should_stop=self.guard.check
+            config,
+            self.eval_collector,
+            block_users=config["eval_block_users"],
+            should_stop=self.guard.check,
         )
         self.header: dict[str, Any] = {"identity": {}, "config": {}}
         self.history: list[dict[str, Any]] = []

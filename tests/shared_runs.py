@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from recbole_slif import evaluation, factory, process_group, quick_start
+from recbole_slif import factory, process_group, quick_start
 from recbole_slif.config import SlifConfig
 from recbole_slif.errors import SlifError
 from recbole_slif.model.general.lightgcn import LightGCN
@@ -87,7 +87,6 @@ def start(folder: Path, size: int) -> None:
 def outcome(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     """Make one run; return what it learned in each epoch, or the error it ended with."""
     torch.set_default_dtype(getattr(torch, case.get("dtype", "float32")))
-    evaluation.BLOCK_USERS = case.get("block", 4)
     weights: list[dict[str, Any]] = []
     found: dict[str, Any] = {"weights": weights}
 
@@ -105,15 +104,16 @@ def outcome(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
 
     hooks = Hooks(on_epoch=keep, on_test=finish)
     model = Troubled if case["model"] == "Troubled" else case["model"]
+    chosen = {"eval_block_users": case.get("block", 4), **case["settings"]}
     try:
         process_group.begin()
         if "resume" in case:
             file = Path(case["resume"]) / "last.pt"
             header = quick_start.files.load(file).header
-            config = factory.rebuild_config(header, case["settings"], model)
+            config = factory.rebuild_config(header, chosen, model)
             result = execute(config, file, verbose=False, hooks=hooks)
         else:
-            config = SlifConfig(model, "toy", overrides=settings(folder, **case["settings"]))
+            config = SlifConfig(model, "toy", overrides=settings(folder, **chosen))
             result = execute(config, verbose=False, hooks=hooks)
     except SlifError as error:
         found["error"] = f"{type(error).__name__}: {error}"

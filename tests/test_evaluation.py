@@ -95,6 +95,22 @@ def test_our_loaders_give_the_same_figures(folder):
         assert_same(SlifTrainer(config, model).evaluate(ours, load_best_model=False), wanted)
 
 
+@pytest.mark.parametrize("users", [1, 5, 256])
+def test_a_block_holds_the_users_that_the_key_names(folder, monkeypatch, users):
+    config, bundle, valid, _ = loaders(folder, eval_block_users=users)
+    model = Tables(bundle.dataset, 1, ties=True)
+    wanted = Trainer(config, model).evaluate(valid, load_best_model=False)
+    sizes, score = [], BlockScorer.scores
+
+    def watched(scorer, block, start=0):
+        sizes.append(len(block))
+        return score(scorer, block, start)
+
+    monkeypatch.setattr(BlockScorer, "scores", watched)
+    assert_same(SlifTrainer(config, model).evaluate(valid, load_best_model=False), wanted)
+    assert sum(sizes) == len(valid.uid_list) and max(sizes) == min(users, len(valid.uid_list))
+
+
 def test_gauc_ranks_whole_rows(folder):
     config, bundle, valid, _ = loaders(folder, metrics=["GAUC", "Recall"], valid_metric="GAUC")
     model = Tables(bundle.dataset, 1, ties=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from recbole_slif.errors import ConfigError
 
 _LOWEST = float("-inf")
+Search = Callable[[Tensor, int, Tensor, bool], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -45,7 +47,7 @@ def top_k_cosine(
     """
     if k < 1:
         raise ConfigError(f"the number of neighbours must be at least 1, not {k}")
-    active, unit = _unit_rows(x, presence)
+    active, unit = unit_rows(x, presence)
     ids = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
     sims = torch.zeros(x.shape[0], k, dtype=unit.dtype, device=x.device)
     n_active = active.numel()
@@ -61,7 +63,7 @@ def top_k_cosine(
     return ids, sims
 
 
-def _unit_rows(x: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
+def unit_rows(x: Tensor, presence: Tensor | None) -> tuple[Tensor, Tensor]:
     """Ids `[m]` of the usable rows of `x` and those rows `[m, d]` scaled to length one."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     if presence is None:
@@ -106,7 +108,7 @@ class _BlockSearch:
         if bool(ambiguous.any()):
             columns[ambiguous] = self._lowest_ids(scores[ambiguous], values[ambiguous, -1:])
             values[ambiguous] = scores[ambiguous].gather(1, columns[ambiguous])
-        return _by_value_then_id(columns, values)
+        return by_value_then_id(columns, values)
 
     def _two_stage(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A k-best set of each row, and whether a value equal to its smallest was left out."""
@@ -137,7 +139,8 @@ def _best_and_next(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return best.indices[:, :k], best.values[:, k]
 
 
-def _by_value_then_id(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def by_value_then_id(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort the columns `[b, k]` of each row by falling value, equal ones by id."""
     columns, order = columns.sort(dim=1)
     values, order = values.gather(1, order).sort(dim=1, descending=True, stable=True)
     return columns.gather(1, order), values
@@ -165,6 +168,7 @@ def knn_graph(
     weight: Literal["cosine", "binary"] = "cosine",
     normalise: bool = True,
     symmetric: bool = False,
+    search: Search = top_k_cosine,
 ) -> sp.csr_array:
     """Item graph of the `k` nearest neighbours by cosine: Eq. (16) and Eq. (17).
 
@@ -180,6 +184,7 @@ def knn_graph(
         weight: The similarity itself, or 1 for each edge.
         normalise: Divide by the square roots of both endpoints' degrees.
         symmetric: Take the larger of both directions instead of a directed graph.
+        search: Finds the neighbours, called and answering as `top_k_cosine`.
 
     Returns:
         `[n_items, n_items]`, row = the item that receives; float32 (float64 for such `x`).
@@ -194,7 +199,7 @@ def knn_graph(
         presence = torch.ones(n_items, dtype=torch.bool)
     usable = presence.detach().cpu().clone()
     usable[:1] = False
-    ids, sims = (part.cpu().numpy() for part in top_k_cosine(x, k, usable, include_self))
+    ids, sims = (part.cpu().numpy() for part in search(x, k, usable, include_self))
     kept = sims > 0
     rows = np.repeat(np.arange(n_items), k)[kept.ravel()]
     values = sims[kept] if weight == "cosine" else np.ones(rows.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from recbole_slif.graph.table_storage import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
 _FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more
@@ -26,6 +28,7 @@ class _CompressedRows:
     columns: Tensor
     values: Tensor
     shape: tuple[int, int]
+    _narrow_values: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_scipy(
@@ -69,12 +72,16 @@ class _CompressedRows:
         return float(lengths.sum()) / max(self.columns.numel(), 1)
 
     def product(self, x: Tensor) -> Tensor:
-        """Multiply by `x [n_cols, d]`; returns `[n_rows, d]` without a gradient."""
+        """Multiply by `x [n_cols, d]`; returns `[n_rows, d]` of its type, without a gradient.
+
+        Of a half-width table the kernels add up a row in float32 and round it once.
+        """
         if self.columns.numel() == 0 or x.shape[1] == 0:
             return x.new_zeros(self.shape[0], x.shape[1])
+        values = self._values_as(x.dtype)
         if x.is_cuda:
             matrix = torch.sparse_csr_tensor(
-                self.starts, self.columns, self.values, self.shape, check_invariants=False
+                self.starts, self.columns, values, self.shape, check_invariants=False
             )
             return torch.sparse.mm(matrix, x)
         # Bags are rows: on a CPU this gathers at memory speed, about ten times torch's COO product.
@@ -83,9 +90,24 @@ class _CompressedRows:
             x.contiguous(),
             self.starts,
             mode="sum",
-            per_sample_weights=self.values,
+            per_sample_weights=values,
             include_last_offset=True,
         )
+
+    def stored_product(self, x: Tensor, stored: torch.dtype | None) -> Tensor:
+        """`A x` in the type of `x`, both kept as `stored` for the kernel where that is a type."""
+        return self.product(_as_stored(x, stored)).to(x.dtype)
+
+    def _values_as(self, dtype: torch.dtype) -> Tensor:
+        if dtype == self.values.dtype:
+            return self.values
+        if dtype not in self._narrow_values:
+            self._narrow_values[dtype] = self.values.to(dtype)
+        return self._narrow_values[dtype]
+
+
+def _as_stored(x: Tensor, stored: torch.dtype | None) -> Tensor:
+    return x if stored is None else x.to(stored)
 
 
 class _Polynomial(torch.autograd.Function):
@@ -93,9 +115,9 @@ class _Polynomial(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: SparseOperator, coefficients: list[float]) -> Tensor:
-        ctx.operator, ctx.coefficients = operator, coefficients
+        ctx.operator, ctx.coefficients, ctx.stored = operator, coefficients, storage_of(x)
         total = x * coefficients[0]
-        layer = x
+        layer = _as_stored(x, ctx.stored)
         for coefficient in coefficients[1:]:
             layer = operator._rows.product(layer)
             total.add_(layer, alpha=coefficient)
@@ -109,7 +131,7 @@ class _Polynomial(torch.autograd.Function):
         total = grad * ctx.coefficients[-1]
         # Horner's rule needs one running table where the forward order would need two.
         for coefficient in reversed(ctx.coefficients[:-1]):
-            total = adjoint.product(total).add_(grad, alpha=coefficient)
+            total = adjoint.stored_product(total, ctx.stored).add_(grad, alpha=coefficient)
         return total, None, None
 
 
@@ -125,8 +147,9 @@ class _PolynomialRows(torch.autograd.Function):
         ctx: Any, x: Tensor, operator: SparseOperator, coefficients: list[float], rows: Tensor
     ) -> Tensor:
         ctx.operator, ctx.coefficients, ctx.rows = operator, coefficients, rows
+        ctx.stored = storage_of(x)
         total = x.index_select(0, rows) * coefficients[0]
-        layer = x
+        layer = _as_stored(x, ctx.stored)
         for coefficient in coefficients[1:-1]:
             layer = operator._rows.product(layer)
             total.add_(layer.index_select(0, rows), alpha=coefficient)
@@ -137,10 +160,12 @@ class _PolynomialRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         adjoint = ctx.operator._adjoint_rows()
-        total = ctx.picked.transposed().product(grad * ctx.coefficients[-1])
+        picked = ctx.picked.transposed()
+        total = picked.stored_product(grad * ctx.coefficients[-1], ctx.stored)
         total.index_add_(0, ctx.rows, grad, alpha=ctx.coefficients[-2])
         for coefficient in reversed(ctx.coefficients[:-2]):
-            total = adjoint.product(total).index_add_(0, ctx.rows, grad, alpha=coefficient)
+            total = adjoint.stored_product(total, ctx.stored)
+            total.index_add_(0, ctx.rows, grad, alpha=coefficient)
         return total, None, None, None
 
 
@@ -149,13 +174,14 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: SparseOperator) -> Tensor:
-        ctx.operator = operator
-        return operator._rows.product(x)
+        ctx.operator, ctx.stored = operator, storage_of(x)
+        return operator._rows.stored_product(x, ctx.stored)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.operator._adjoint_rows().product(grad.contiguous()), None
+        adjoint = ctx.operator._adjoint_rows()
+        return adjoint.stored_product(grad.contiguous(), ctx.stored), None
 
 
 class SparseOperator:

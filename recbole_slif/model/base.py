@@ -11,6 +11,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_slif.graph.table_storage import stored_tables
 from recbole_slif.phases import Phase
 
 
@@ -52,6 +53,11 @@ class GraphRecommender(AbstractRecommender):
     device: torch.device
 
     _table_cache: tuple[tuple[int, ...], Tensor, Tensor] | None = None
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        """Let RecBole's class read its fields; note how scoring is to store its tables."""
+        super().__init__(config, dataset)
+        self._table_precision = config["table_precision"]
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return the user table `[n_users, d]` and item table `[n_items, d]`."""
@@ -107,7 +113,8 @@ class GraphRecommender(AbstractRecommender):
         if self._table_cache is None or self._table_cache[0] != versions:
             was_training = self.training
             self.eval()
-            users, items = self.forward()
+            with stored_tables(self._table_precision):
+                users, items = self.forward()
             self.train(was_training)
             self._table_cache = (versions, users.detach(), items.detach())
         return self._table_cache[1], self._table_cache[2]

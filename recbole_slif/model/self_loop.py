@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,9 @@ import torch
 from torch import Tensor
 
 from recbole_slif.errors import ConfigError
+from recbole_slif.graph.approximate import approximate_top_k_cosine, load_faiss
 from recbole_slif.graph.bipartite import bipartite_operator
-from recbole_slif.graph.item_item import knn_graph, merge_graphs
+from recbole_slif.graph.item_item import Search, knn_graph, merge_graphs, top_k_cosine
 from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, with_inverse
 from recbole_slif.graph.pruning import draw_edges, keep_weights, keep_weights_knowledge
 from recbole_slif.graph.sparse import SparseOperator
@@ -30,6 +32,8 @@ class GraphSettings:
     prune_kg: float
     prune_refresh: Literal["epoch", "once"]
     sge_n: int
+    sge_search: Literal["exact", "approximate"]
+    sge_probes: int
     sge_start: int
     sge_interval: int
     sge_merge: Literal["replace", "ema", "accumulate"]
@@ -92,12 +96,18 @@ class SelfLoop:
             device: where operators live.
 
         Raises:
-            ConfigError: `sge_interval` is below 1.
+            ConfigError: `sge_interval` is below 1, or `sge_search` needs what is not installed.
         """
         if settings.sge_interval < 1:
             raise ConfigError(f"sge_interval must be at least 1, not {settings.sge_interval}")
         self.pairs, self.n_users, self.n_items = pairs, n_users, n_items
         self.knowledge, self.settings, self.device = knowledge, settings, device
+        self._search: Search = top_k_cosine
+        if settings.sge_search == "approximate":
+            load_faiss()  # before an epoch is trained in vain
+            self._search = partial(
+                approximate_top_k_cosine, probes=settings.sge_probes, seed=settings.seed
+            )
         self.latest: sp.csr_array | None = None
         self.merged: sp.csr_array | None = None
         self.base_share = 1.0
@@ -126,7 +136,9 @@ class SelfLoop:
         `ema` keeps a share `sge_decay` of everything so far, `accumulate` unites the edge sets.
         """
         chosen = self.settings
-        self.latest = knn_graph(unified, chosen.sge_n, symmetric=chosen.sge_symmetric)
+        self.latest = knn_graph(
+            unified, chosen.sge_n, symmetric=chosen.sge_symmetric, search=self._search
+        )
         previous = self.merged
         if chosen.sge_merge == "ema":
             self.base_share *= chosen.sge_decay

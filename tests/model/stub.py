@@ -20,6 +20,7 @@ FIELDS = {
     "RELATION_ID_FIELD": "relation_id",
     "HEAD_ENTITY_ID_FIELD": "head_id",
     "TAIL_ENTITY_ID_FIELD": "tail_id",
+    "table_precision": None,
 }
 
 
