@@ -201,3 +201,17 @@ def test_self_loop_of_few_items(tmp_path, capsys):
     (found,) = json.loads(path.read_text("utf-8"))["sizes"]
     assert found["items"] == 300 and 0 < found["share of an epoch"] < 1
     assert "share of an epoch" in capsys.readouterr().out
+
+
+def test_both_searches_of_few_items(tmp_path, capsys):
+    pytest.importorskip("faiss", reason="needs faiss: pip install '.[large]'")
+    path = tmp_path / "found.json"
+    words = ["--items", "--searched=3000", "--probes", "1", "500", "--kinds", "clusters", "noise"]
+    assert self_loop.main([*words, f"--output={path}"]) == 0
+    result = json.loads(path.read_text("utf-8"))
+    assert [one["rows"] for one in result["searches"]] == ["clusters", "noise"]
+    for one in result["searches"]:
+        assert one["500 probes"]["recall"] == 1.0 > one["1 probes"]["recall"] > 0
+    x = self_loop.rows_of("clusters", 3000, np.random.default_rng(0))
+    some = self_loop._exact_of(x, np.array([4, 2999]))
+    assert (some == self_loop.top_k_cosine(x, self_loop.NEIGHBOURS)[0][[4, 2999]]).all()

@@ -58,8 +58,12 @@ CASES = {
 }
 
 
+# of so few items all are compared, whatever these say: tests/graph/test_approximate.py
+SEARCH = {"sge_search", "sge_probes"}
+
+
 def test_every_key_has_a_case():
-    assert set(CASES) == set(KEYS)
+    assert set(CASES) | SEARCH == set(KEYS)
 
 
 @pytest.mark.parametrize("key", CASES)
@@ -76,7 +80,7 @@ def choices():
     found = []
     for line in YAML.read_text("utf-8").splitlines():
         listed = re.match(r"^(\w+):.*# \(str: ([^)]+)\)", line)
-        if listed:
+        if listed and listed[1] not in SEARCH:
             found += [(listed[1], choice.strip()) for choice in listed[2].split("|")]
     return found
 
