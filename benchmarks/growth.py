@@ -7,11 +7,14 @@
 Users, items, entities and triples grow with the interactions, in Amazon-Book's proportions. Each
 size of each model runs in a process of its own. An epoch is what happens before its first batch
 (for SLIF-MR the self-loop's refresh, the pruning, all operators) and all its training steps, of
-which some are timed and the rest extrapolated. Every step propagates over all edges, so at a fixed size
-of batch an epoch grows by edges times steps, the square of the edges; the batch therefore grows with
-the data and an epoch keeps its number of steps, unless `--batch-size` fixes the batch. The exponent is the slope of a straight line through
-the logarithms, from `--fit-from` edges on; the point where memory ends is read off a straight line
-through the peaks.
+which some are timed and the rest extrapolated.
+
+Every step propagates over all edges, so at a fixed size of batch an epoch grows by edges times
+steps, the square of the edges. The batch therefore grows with the data and an epoch keeps its
+number of steps, unless `--batch-size` fixes the batch.
+
+The exponent is the slope of a straight line through the logarithms, from `--fit-from` edges on; the
+point where memory ends is read off a straight line through the peaks.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data_path, epochs, ranking, self_loop
+from benchmarks import data_path, epochs, growth, ranking, self_loop
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
@@ -215,3 +215,30 @@ def test_both_searches_of_few_items(tmp_path, capsys):
     x = self_loop.rows_of("clusters", 3000, np.random.default_rng(0))
     some = self_loop._exact_of(x, np.array([4, 2999]))
     assert (some == self_loop.top_k_cosine(x, self_loop.NEIGHBOURS)[0][[4, 2999]]).all()
+
+
+# ---- growth ------------------------------------------------------------------------------------
+
+
+def test_exponents_and_the_end_of_memory_are_those_of_the_figures():
+    what = "seconds of an epoch"
+    found = [
+        {"edges": n, what: 3e-6 * n**1.5, "peak in GiB": 0.5 + 1e-6 * n} for n in (1e5, 1e6, 2e7)
+    ]
+    assert growth.exponent(found, what) == pytest.approx(1.5)
+    assert growth.end_of_memory(found, 24.0) == pytest.approx(23.5e6)
+    assert growth.end_of_memory(found[:1], 24.0) is None
+
+
+def test_growth_of_few_edges(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    words = ["--edges", "2000", "4000", "--models", "LightGCN", "SLIFMR", "--steps=1"]
+    words += ["--ablation=kg_mm", "--search=exact", f"--output={path}"]
+    assert growth.main(words) == 0
+    models = json.loads(path.read_text("utf-8"))["models"]
+    assert list(models) == ["LightGCN", "SLIFMR"]
+    for part in models.values():
+        assert [one["edges"] for one in part["sizes"]] == [2000, 4000]
+        assert all(one["steps of an epoch"] in (154, 160, 166) for one in part["sizes"])
+        assert part["fits"]["fitted sizes"] == 2
+    assert "| 4,000 |" in capsys.readouterr().out
