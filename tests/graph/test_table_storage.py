@@ -65,6 +65,30 @@ def test_polynomials_and_their_gradients_are_off_by_the_roundings_alone(size):
     assert 0 < max(errors) < 3 * ROUNDING, errors
 
 
+def test_some_rows_of_a_polynomial_are_those_of_the_whole():
+    matrix = normalised(400)
+    operator = SparseOperator.from_scipy(matrix)
+    x, rows = table(400), torch.tensor([3, 5, 399, 0, 77])
+    upstream = torch.zeros(400, 8)
+    upstream[rows] = table(5, seed=1)
+    coefficients = [0.1, 0.2, 0.3, 0.4]
+    dense = torch.tensor(matrix.toarray())
+    whole = sum(
+        value * torch.linalg.matrix_power(dense, power) for power, value in enumerate(coefficients)
+    )
+    with stored_tables("bfloat16"):
+        out, grad = with_gradient(
+            lambda t: operator.polynomial(t, coefficients, rows), x, upstream[rows]
+        )
+        cut, _ = with_gradient(lambda t: operator.product_at(t, rows), x, upstream[rows])
+    errors = (
+        relative(out, whole[rows] @ x.double()),
+        relative(grad, whole.T @ upstream.double()),
+        relative(cut, dense[rows] @ x.double()),
+    )
+    assert 0 < max(errors) < 3 * ROUNDING, errors
+
+
 def test_a_long_row_is_added_up_in_float32():
     n = 50_000  # added up in bfloat16, the sum would stay where a summand is less than half a digit
     ones = sp.csr_array(np.full((1, n), 2.0**-4))
