@@ -34,6 +34,7 @@ _NOT_DECISIVE = frozenset(
         "dataset_save_path",
         "device",
         "encoding",
+        "eval_block_users",
         "feature_path",
         "gpu_id",
         "group_offset",
@@ -54,6 +55,10 @@ _NOT_DECISIVE = frozenset(
         "worker",
     }
 )
+# Keys that came after the first records, at the value that does what was done before them. Left out
+# there, so that what was recorded before still counts as recorded.
+ADDED_LATER = {"table_precision": "float32", "sge_search": "exact"}
+_MEANINGLESS_AT = {"sge_probes": ("sge_search", "exact")}
 _OWN_FOLDERS = ("checkpoint_dir", "record_dir")
 # What each variant of SLIF-MR learns from, Table III.
 _BOTH = ("features", "knowledge")
@@ -321,10 +326,13 @@ def _drafts(
 
 def decisive_settings(config: SlifConfig) -> dict[str, Any]:
     """Return the settings that decide a run's numbers, as JSON values."""
+    values = config.final_config_dict
+    idle = {key for key, value in ADDED_LATER.items() if values.get(key) == value}
+    idle |= {key for key, (other, value) in _MEANINGLESS_AT.items() if values.get(other) == value}
     return {
         key: plain(value)
-        for key, value in config.final_config_dict.items()
-        if key not in _NOT_DECISIVE
+        for key, value in values.items()
+        if key not in _NOT_DECISIVE and key not in idle
     }
 
 

@@ -1,8 +1,13 @@
 """Plans: which runs, under which hash, and what the data cannot give."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from recbole_slif.config import SlifConfig
 from recbole_slif.errors import ConfigError
+from recbole_slif.experiment.plan import decisive_settings
 from tests.experiment.series import plan_of, write_experiment
 from tests.running import settings
 from tests.toy import write_toy
@@ -178,3 +183,41 @@ def test_quick_is_said_in_the_plan(tmp_path):
     plan = plan_of(path, request={"quick": True})
     assert plan.content()["quick"] is True
     assert plan.content()["seeds"] == [2020]
+
+
+def hashes(tmp_path, **changes):
+    path = write_experiment(tmp_path, models=["SLIFMR"], settings=changes)
+    return {run.settings_hash for run in plan_of(path).runs}
+
+
+def test_a_key_counts_where_it_changes_what_is_done(tmp_path):
+    plain = hashes(tmp_path)
+    for idle in (
+        {"table_precision": "float32"},
+        {"sge_search": "exact", "sge_probes": 3},
+        {"eval_block_users": 7},
+    ):
+        assert hashes(tmp_path, **idle) == plain
+    different = [
+        hashes(tmp_path, **changes)
+        for changes in (
+            {"table_precision": "bfloat16"},
+            {"sge_search": "approximate"},
+            {"sge_search": "approximate", "sge_probes": 3},
+        )
+    ]
+    assert len(set().union(plain, *different)) == 4
+
+
+RECORDS = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/records/*/runs.jsonl"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.parent.name)
+def test_records_that_ship_stand_although_keys_came_later(path):
+    """A new key of a model needs an entry in `ADDED_LATER`, or all that was recorded is void."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert lines
+    for model in {line["model"] for line in lines}:
+        known = next(line["config"] for line in lines if line["model"] == model)
+        asked = decisive_settings(SlifConfig(model, "ml-100k"))
+        assert asked.keys() <= known.keys(), model
