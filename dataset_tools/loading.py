@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from recbole_slif.errors import ConfigError
 
-if TYPE_CHECKING:
-    from recbole_slif.data.loaders import SplitData
+from .scratch_folder import ScratchFolder
 
 
 def add_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
@@ -41,20 +45,59 @@ def words(options: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def load(name: str, options: argparse.Namespace) -> tuple[Any, SplitData]:
-    """Read, check and split a data set.
-
-    Returns:
-        The configuration and the data.
+def configure(name: str, options: argparse.Namespace) -> Any:
+    """Return the settings of a data set.
 
     Raises:
         ConfigError: A key or value is not usable.
-        DataError: The data set is not usable.
     """
     from recbole_slif.config import SlifConfig
-    from recbole_slif.data.loaders import read_data
 
     argv = [f"--{key}={text}" for key, text in words(options).items()]
     # Which model asks does not matter: all see the same data.
-    config = SlifConfig("BPR", name, options.config_files, None, argv)
-    return config, read_data(config)
+    return SlifConfig("BPR", name, options.config_files, None, argv)
+
+
+@contextmanager
+def opened(config: Any, out: Path | None, pairs_alone: bool = False) -> Iterator[Any]:
+    """Read, check and split a data set: on disk, or in memory where its settings filter it.
+
+    Args:
+        config: Settings.
+        out: Folder whose place is taken for files on disk; None takes the system's for temporary
+            files.
+        pairs_alone: In memory also where interactions have other columns than user and item.
+
+    Yields:
+        `DiskData` or `SplitData`.
+
+    Raises:
+        ConfigError: A key or value is not usable.
+        DataError: The data set is not usable, or the files cannot be kept.
+    """
+    from recbole_slif.data.loaders import read_data
+
+    from .disk_data import fits, read_on_disk
+
+    columns = set(config["load_col"]["inter"]) if config["load_col"] else set()
+    if not fits(config) or (pairs_alone and len(columns) != 2):
+        yield read_data(config)
+        return
+    with Scratch(scratch_place(out)) as scratch:
+        yield read_on_disk(config, scratch.folder)
+
+
+def scratch_place(out: Path | None) -> Path:
+    """Return a new name for a folder beside the output."""
+    place = Path(tempfile.gettempdir()) if out is None else out
+    return place / f".dataset.{os.getpid()}.partial"
+
+
+class Scratch(ScratchFolder):
+    """A scratch folder whose files are the caller's."""
+
+    def _open(self) -> None:
+        pass
+
+    def _close(self) -> None:
+        pass

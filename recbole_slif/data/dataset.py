@@ -29,7 +29,15 @@ from recbole_slif.data.tokens import any_repeated, canonical_order
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.graph.knowledge import KnowledgeGraph
 
-_OPEN_INTERVALS = (None, "[0,inf)", "[0, inf)")
+OPEN_INTERVALS = (None, "[0,inf)", "[0, inf)")
+
+
+def nothing_to_train_on(name: str) -> DataError:
+    """Return the error for a data set that has no training interactions."""
+    return DataError(
+        f"data set '{name}': no training interactions are left after filtering; check "
+        "val_interval, user_inter_num_interval, item_inter_num_interval and unlinked_items"
+    )
 
 
 class MultimodalKGDataset(CheckedReading):
@@ -76,10 +84,10 @@ class MultimodalKGDataset(CheckedReading):
             before - len(self.inter_feat)
         )
         limits = ("user_inter_num_interval", "item_inter_num_interval")
-        if any(option(self.config, key, None) not in _OPEN_INTERVALS for key in limits):
+        if any(option(self.config, key, None) not in OPEN_INTERVALS for key in limits):
             self._filter_by_inter_num()
         limits = ("entity_kg_num_interval", "relation_kg_num_interval")
-        if any(option(self.config, key, None) not in _OPEN_INTERVALS for key in limits):
+        if any(option(self.config, key, None) not in OPEN_INTERVALS for key in limits):
             self._filter_kg_by_triple_num()
         self._filter_link()
         self._drop_unused_rows()
@@ -140,11 +148,7 @@ class MultimodalKGDataset(CheckedReading):
     def _reset_index(self) -> None:
         self._phase = self._phase[self.inter_feat.index]
         if not len(self.inter_feat) or not (self._phase == 0).any():
-            raise DataError(
-                f"data set '{self.dataset_name}': no training interactions are left after "
-                "filtering; check val_interval, user_inter_num_interval, item_inter_num_interval "
-                "and unlinked_items"
-            )
+            raise nothing_to_train_on(self.dataset_name)
         for name in self.feat_name_list:
             setattr(self, name, getattr(self, name).reset_index(drop=True))
 

@@ -48,6 +48,31 @@ def load_features(
         DataError: The file is malformed or has no item of this data set.
         ConfigError: `missing` is none of `mask`, `zero`, `mean`.
     """
+    stored, rows, presence = find_rows(path, item_tokens, missing, notes)
+    matrix = np.zeros((len(item_tokens), stored.shape[1]), dtype=np.float32)
+    matrix[presence] = stored[rows[presence]]
+    return fill_absent(matrix, presence, missing)
+
+
+def find_rows(
+    path: Path, item_tokens: np.ndarray, missing: str, notes: Counter[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Check a feature file and find the row of each item, without reading it whole.
+
+    Args:
+        path: See `load_features`, as for the other arguments.
+        item_tokens: .
+        missing: .
+        notes: .
+
+    Returns:
+        The mapped matrix; `[n_items]` row of each item, -1 for none; `[n_items]` bool, whether
+        that row holds features.
+
+    Raises:
+        DataError: See `load_features`.
+        ConfigError: See `load_features`.
+    """
     if missing not in FILLINGS:
         raise ConfigError(f"missing: '{missing}' is none of {', '.join(FILLINGS)}")
     stored = open_matrix(path)
@@ -60,9 +85,7 @@ def load_features(
             f"{path}: every item of the data set lacks features here (rows of NaN); correct the "
             "file or leave this modality out of the key `modalities`"
         )
-    matrix = np.zeros((len(item_tokens), stored.shape[1]), dtype=np.float32)
-    matrix[presence] = stored[rows[presence]]
-    return fill_absent(matrix, presence, missing)
+    return stored, rows, presence
 
 
 def _row_of_item(

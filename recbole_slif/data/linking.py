@@ -106,32 +106,62 @@ def join_items_and_entities(
     n_items, n_tokens = len(item_tokens), len(entity_tokens)
     by_entity = np.lexsort(links)
     link_items, link_entities = links[0][by_entity], links[1][by_entity]
-    shared = np.zeros(n_tokens, dtype=bool)
-    shared[link_entities] = True
-    others = np.flatnonzero(~shared)[1:]
-
-    owners = np.concatenate([link_entities, others])
-    ids = np.concatenate([link_items, n_items + np.arange(len(others))])
-    order = np.argsort(owners, kind="stable")
-    ids = ids[order]
-    counts = np.bincount(owners, minlength=n_tokens)
-    start = np.cumsum(counts) - counts
+    joint = joint_ids(n_items, n_tokens, (link_items, link_entities))
     new_id = np.zeros(n_tokens, dtype=np.int64)
-    new_id[1:] = ids[start[1:]]
-
-    heads, relations, tails = triples
-    rows, heads = _expand(heads, start, counts, ids)
-    rows_again, tails = _expand(tails[rows], start, counts, ids)
-    heads, relations = heads[rows_again], relations[rows][rows_again]
-    joined = _tidy(heads, relations, tails, notes)
-
-    linked = np.zeros(n_items, dtype=bool)
-    linked[link_items] = True
+    new_id[1:] = joint.ids[joint.start[1:]]
+    joined = _tidy(*joint.copies(triples), notes)
     names = item_tokens.astype(object)
     # Backwards, so that the first entity of an item gives the name.
     names[link_items[::-1]] = entity_tokens[link_entities[::-1]]
-    tokens = np.concatenate([names, entity_tokens[others].astype(object)])
-    return JoinedGraph(joined, tokens.astype(str), new_id, linked)
+    tokens = np.concatenate([names, entity_tokens[joint.others].astype(object)])
+    return JoinedGraph(joined, tokens.astype(str), new_id, joint.linked)
+
+
+@dataclass(frozen=True)
+class JointIds:
+    """Which joint ids each former entity id has.
+
+    Attributes:
+        ids: Joint ids, those of one former id beside each other.
+        start: `[n_tokens]` where those of each begin.
+        counts: `[n_tokens]` how many there are.
+        others: Former ids of the entities that are no item, in the order of their joint ids.
+        linked: `[n_items]` bool.
+    """
+
+    ids: np.ndarray
+    start: np.ndarray
+    counts: np.ndarray
+    others: np.ndarray
+    linked: np.ndarray
+
+    def copies(self, triples: Triples) -> Triples:
+        """Return triples in joint ids, one for each pair of joint ids of head and tail."""
+        heads, relations, tails = triples
+        rows, heads = _expand(heads, self.start, self.counts, self.ids)
+        rows_again, tails = _expand(tails[rows], self.start, self.counts, self.ids)
+        return heads[rows_again], relations[rows][rows_again], tails
+
+
+def joint_ids(n_items: int, n_tokens: int, links: tuple[np.ndarray, np.ndarray]) -> JointIds:
+    """Give entities joint ids: those of their items, or ids behind all items.
+
+    Args:
+        n_items: Item ids, [PAD] included.
+        n_tokens: Entity ids, [PAD] included.
+        links: `(item ids, entity ids)`, distinct pairs in the order of entities, then items.
+    """
+    link_items, link_entities = links
+    shared = np.zeros(n_tokens, dtype=bool)
+    shared[link_entities] = True
+    others = np.flatnonzero(~shared)[1:]
+    owners = np.concatenate([link_entities, others])
+    ids = np.concatenate([link_items, n_items + np.arange(len(others))])
+    counts = np.bincount(owners, minlength=n_tokens)
+    linked = np.zeros(n_items, dtype=bool)
+    linked[link_items] = True
+    order = np.argsort(owners, kind="stable")
+    return JointIds(ids[order], np.cumsum(counts) - counts, counts, others, linked)
 
 
 def _expand(

@@ -277,7 +277,7 @@ def read_data(config: Any) -> SplitData:
     pairs = split_pairs(dataset, [part.inter_feat for part in parts])
     _refuse_sated_users(dataset, pairs)
     statistics = dataset.statistics()
-    _log(statistics)
+    log_statistics(statistics)
     return SplitData(dataset, parts, pairs, statistics)
 
 
@@ -322,11 +322,15 @@ def _refuse_sated_users(dataset: MultimodalKGDataset, pairs: SplitPairs) -> None
     sated = np.flatnonzero(pairs.used("test").counts >= dataset.item_num - 1)
     if len(sated):
         token = dataset.field2id_token[dataset.uid_field][sated[0]]
-        raise DataError(
-            f"data set '{dataset.dataset_name}': user '{token}' has interacted with all "
-            f"{dataset.item_num - 1} items, so there are no negatives to draw; remove the user or "
-            "set user_inter_num_interval"
-        )
+        raise sated_user(dataset.dataset_name, token, dataset.item_num - 1)
+
+
+def sated_user(name: str, token: str, n_items: int) -> DataError:
+    """Return the error for a user who has met every item."""
+    return DataError(
+        f"data set '{name}': user '{token}' has interacted with all {n_items} items, so there are "
+        "no negatives to draw; remove the user or set user_inter_num_interval"
+    )
 
 
 def _make_sampler(config: Any, pairs: SplitPairs) -> VectorisedSampler:
@@ -365,7 +369,8 @@ def _eval_loader(
     return loader(config, dataset, own, shuffle=False)
 
 
-def _log(statistics: Mapping[str, Any]) -> None:
+def log_statistics(statistics: Mapping[str, Any]) -> None:
+    """Say in the log what a data set holds and what was put right."""
     logger = getLogger()
     train, valid, test = statistics["split"]
     logger.info(

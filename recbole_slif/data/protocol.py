@@ -181,12 +181,26 @@ def benchmark_split(
     valid = np.flatnonzero(phases == 1)
     if not len(valid) and valid_ratio > 0:
         keys = np.random.default_rng(seed).random(len(train))
-        rank, size = _rank_within(users[train], keys)
-        wanted = np.maximum(1, np.floor(size * valid_ratio + 1e-9))
-        wanted = np.where(size >= max(minimum, 2), np.minimum(wanted, size - 1), 0)
-        drawn = rank < wanted
+        drawn = drawn_for_validation(users[train], keys, valid_ratio, minimum)
         train, valid = train[~drawn], train[drawn]
     return [train, valid, np.flatnonzero(phases == 2)]
+
+
+def drawn_for_validation(
+    users: np.ndarray, keys: np.ndarray, valid_ratio: float, minimum: int
+) -> np.ndarray:
+    """Return which train interactions become validation, `[n]` bool.
+
+    Args:
+        users: `[n]` user of each, with all of each user's train interactions.
+        keys: `[n]` random numbers; each user's lowest are taken.
+        valid_ratio: See `benchmark_split`.
+        minimum: See `benchmark_split`.
+    """
+    rank, size = _rank_within(users, keys)
+    wanted = np.maximum(1, np.floor(size * valid_ratio + 1e-9))
+    wanted = np.where(size >= max(minimum, 2), np.minimum(wanted, size - 1), 0)
+    return rank < wanted
 
 
 def fingerprint(

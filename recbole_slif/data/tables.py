@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import pandas as pd
 from recbole_slif.errors import DataError
 
 TYPES = ("token", "token_seq", "float", "float_seq")
+PIECE = 8 << 20
 _HINT = "see docs/DATASETS.md for the format"
+_WINDOWS = "files with Windows line ends"
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,89 @@ def read_table(
     Raises:
         DataError: The file cannot be read or is malformed; the text names file, line and fix.
     """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
     notes: Counter[str] = Counter()
-    data, encoding = _clean_bytes(path, encoding or "utf-8", notes)
+    data = _clean(path, data, encoding or "utf-8", notes)
+    return _checked(path, data, separator, encoding or "utf-8", (keep, drop, required), notes)
+
+
+def read_pieces(
+    path: Path,
+    separator: str = "\t",
+    encoding: str | None = "utf-8",
+    keep: Collection[str] | None = None,
+    drop: Collection[str] = (),
+    required: Collection[str] = (),
+    size: int = PIECE,
+) -> Iterator[Table]:
+    """Read and check one atomic file in pieces that together are `read_table`'s table.
+
+    Args:
+        path: See `read_table`, as for the other arguments.
+        separator: .
+        encoding: .
+        keep: .
+        drop: .
+        required: .
+        size: About how many bytes are in memory at once.
+
+    Yields:
+        At least one table; the counts of all add up to the file's.
+
+    Raises:
+        DataError: See `read_table`. Of several mistakes the first piece's is named.
+    """
+    encoding = encoding or "utf-8"
+    head, before, told = b"", 0, False
+    try:
+        with path.open("rb") as file:
+            while (data := file.read(size)) or not before:
+                data += file.readline() if not data.endswith(b"\n") else b""
+                lines = data.count(b"\n")
+                notes: Counter[str] = Counter()
+                data = _clean(path, data, encoding, notes, before)
+                if told:
+                    notes.pop(_WINDOWS, None)
+                told |= _WINDOWS in notes
+                if not before:
+                    head = data[: data.find(b"\n") + 1]
+                else:
+                    data = head + data
+                rules = (keep, drop, required)
+                yield _checked(path, data, separator, encoding, rules, notes, max(before - 1, 0))
+                before += max(lines, 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror}); {_HINT}")
+
+
+def _checked(
+    path: Path,
+    data: bytes,
+    separator: str,
+    encoding: str,
+    rules: tuple[Collection[str] | None, Collection[str], Collection[str]],
+    notes: Counter[str],
+    skipped: int = 0,
+) -> Table:
+    """Check and parse lines below a header.
+
+    Args:
+        path: The file, for errors.
+        data: The header and what is read of the lines below it, cleaned.
+        separator: Between cells.
+        encoding: Of the text.
+        rules: Fields to keep, to drop and to require.
+        notes: What cleaning put right.
+        skipped: Lines between the header and the next line of `data`.
+    """
+    keep, drop, required = rules
     types = parse_header(path, data, separator, encoding)
     missing = [name for name in required if name not in types]
     if missing:
@@ -67,7 +150,7 @@ def read_table(
             f"{path}: line 1: no column '{missing[0]}' (columns: {', '.join(types)}); "
             "rename the column or set the matching ..._FIELD key"
         )
-    _check_widths(path, data, separator, len(types))
+    _check_widths(path, data, separator, len(types), skipped)
     wanted = [
         name
         for name in types
@@ -77,45 +160,45 @@ def read_table(
     tidy = _has_no_blanks(data, separator)
     for name in wanted:
         if types[name] == "float":
-            frame[name] = _as_float(path, data, frame[name], name)
+            frame[name] = _as_float(path, data, frame[name], name, skipped)
         elif types[name] == "token" and not tidy:
             frame[name] = _strip(frame[name], name, notes)
     if not (tidy and _has_no_empty_cells(data, separator)):
         for name in required:
-            _check_filled(path, data, frame[name], name)
+            _check_filled(path, data, frame[name], name, skipped)
     return Table(frame, {name: types[name] for name in wanted}, notes)
 
 
-def _clean_bytes(path: Path, encoding: str, notes: Counter[str]) -> tuple[bytes, str]:
-    """Return the file's bytes without byte-order mark and carriage returns, and its encoding."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {_HINT}") from error
-    if data.startswith(b"\xef\xbb\xbf"):
+def _clean(path: Path, data: bytes, encoding: str, notes: Counter[str], before: int = 0) -> bytes:
+    """Return the bytes of a file, or of its lines behind the first `before`, without marks.
+
+    These are a byte-order mark and carriage returns.
+    """
+    if not before and data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
         notes["byte-order mark skipped"] += 1
     nul = data.find(b"\0")
     if nul >= 0:
+        line = before + data.count(b"\n", 0, nul) + 1
         raise DataError(
-            f"{path}: line {data.count(bytes([10]), 0, nul) + 1}: NUL byte (a torn file, or "
+            f"{path}: line {line}: NUL byte (a torn file, or "
             "UTF-16 text); write the file again as UTF-8"
         )
     if b"\r\n" in data:
         data = data.replace(b"\r\n", b"\n")
-        notes["files with Windows line ends"] += 1
-    if not data.strip():
+        notes[_WINDOWS] += 1
+    if not before and not data.strip():
         raise DataError(f"{path}: the file is empty; it needs a header line at least, {_HINT}")
     try:
         data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = before + data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}: line {line}: not {encoding} text; save the file as UTF-8 or set `encoding`"
         ) from error
     except LookupError as error:
         raise DataError(f"encoding: '{encoding}' is not known to Python; use utf-8") from error
-    return data, encoding
+    return data
 
 
 def parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict[str, str]:
@@ -150,7 +233,7 @@ def parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict
     return types
 
 
-def _check_widths(path: Path, data: bytes, separator: str, width: int) -> None:
+def _check_widths(path: Path, data: bytes, separator: str, width: int, skipped: int) -> None:
     """Refuse the first line that has more or fewer cells than the header."""
     raw = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
@@ -163,8 +246,8 @@ def _check_widths(path: Path, data: bytes, separator: str, width: int) -> None:
     if len(wrong):
         line = int(wrong[0])
         raise DataError(
-            f"{path}: line {line + 1}: {cells[line]} column(s) where the header has {width} "
-            "(a truncated line, or spaces for tabs); complete or remove the line"
+            f"{path}: line {line + 1 + skipped}: {cells[line]} column(s) where the header has "
+            f"{width} (a truncated line, or spaces for tabs); complete or remove the line"
         )
 
 
@@ -212,14 +295,14 @@ def _line_of_row(data: bytes, row: int) -> int:
     return 1
 
 
-def _as_float(path: Path, data: bytes, column: pd.Series, name: str) -> pd.Series:
+def _as_float(path: Path, data: bytes, column: pd.Series, name: str, skipped: int) -> pd.Series:
     values = pd.to_numeric(column, errors="coerce").astype(np.float64)
     suspect = np.flatnonzero(~np.isfinite(values.to_numpy()))
     for row in suspect:
         text = column.iloc[row].strip().lower()
         if text not in ("", "nan"):
             raise DataError(
-                f"{path}: line {_line_of_row(data, int(row))}: column '{name}' holds "
+                f"{path}: line {_line_of_row(data, int(row)) + skipped}: column '{name}' holds "
                 f"'{column.iloc[row]}', which is not a finite number; correct it or leave it empty"
             )
     return values
@@ -235,10 +318,10 @@ def _strip(column: pd.Series, name: str, notes: Counter[str]) -> pd.Series:
     return pd.Series(stripped[codes], index=column.index, dtype=object)
 
 
-def _check_filled(path: Path, data: bytes, column: pd.Series, name: str) -> None:
+def _check_filled(path: Path, data: bytes, column: pd.Series, name: str, skipped: int) -> None:
     empty = np.flatnonzero((column == "").to_numpy())
     if len(empty):
         raise DataError(
-            f"{path}: line {_line_of_row(data, int(empty[0]))}: '{name}' is empty; "
+            f"{path}: line {_line_of_row(data, int(empty[0])) + skipped}: '{name}' is empty; "
             "fill it in or remove the line"
         )

@@ -21,8 +21,8 @@ from recbole_slif.data.pairs import PairTable
 from recbole_slif.data.protocol import option
 from recbole_slif.errors import DataError
 
-_STREAMS = {"inter": 101, "kg": 102, "modality": 103}
-KINDS = tuple(_STREAMS)
+STREAMS = {"inter": 101, "kg": 102, "modality": 103}
+KINDS = tuple(STREAMS)
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "inter": (),
     "kg": ("knowledge",),
@@ -76,19 +76,20 @@ def share(level: float, count: int) -> int:
 
 
 def substitutes(
-    rows: np.ndarray, table: PairTable, generator: np.random.Generator
+    rows: np.ndarray, keys: np.ndarray, table: PairTable, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw for each entry a value its row does not have, no value twice in a row.
 
     Args:
         rows: `[n]` row of each entry.
+        keys: `[n]` random numbers: where values run out, a row's entries with the lowest get them.
         table: what rows have.
         generator: of the draws.
 
     Returns:
         `[n]` values, and `[n]` bool, False where the row has run out of values.
     """
-    order = np.lexsort((generator.random(len(rows)), rows))
+    order = np.lexsort((keys, rows))
     distinct, start, counts = np.unique(rows[order], return_index=True, return_counts=True)
     free = table.n_absent(distinct)
     place = np.full(len(rows), -1, dtype=np.int64)
@@ -107,7 +108,12 @@ def _chosen(possible: np.ndarray, count: int, generator: np.random.Generator) ->
     return order[possible[order]][:count]
 
 
-def _require(available: int, wanted: int, name: str, what: str) -> None:
+def require(available: int, wanted: int, name: str, what: str) -> None:
+    """Refuse a share that cannot be replaced.
+
+    Raises:
+        DataError: fewer than wanted are available.
+    """
     if available < wanted:
         raise DataError(
             f"data set '{name}': only {available} {what} can be replaced by something new, "
@@ -116,17 +122,19 @@ def _require(available: int, wanted: int, name: str, what: str) -> None:
 
 
 def _disturb_interactions(data: SplitData, level: float, seed: int) -> SplitData:
-    dataset, generator = data.dataset, np.random.default_rng([seed, _STREAMS["inter"]])
+    dataset, generator = data.dataset, np.random.default_rng([seed, STREAMS["inter"]])
     user_field, item_field = dataset.uid_field, dataset.iid_field
     feats = [part.inter_feat for part in data.parts]
     sizes = [len(feat) for feat in feats[:2]]
     users = np.concatenate([feat[user_field].numpy() for feat in feats[:2]])
-    values, found = substitutes(users, data.pairs.used("test"), generator)
+    values, found = substitutes(
+        users, generator.random(len(users)), data.pairs.used("test"), generator
+    )
     disturbed = []
     for phase, first in enumerate((0, sizes[0])):
         own = slice(first, first + sizes[phase])
         count = share(level, sizes[phase])
-        _require(int(found[own].sum()), count, dataset.dataset_name, "interactions")
+        require(int(found[own].sum()), count, dataset.dataset_name, "interactions")
         chosen = _chosen(found[own], count, generator)
         items = feats[phase][item_field].numpy().copy()
         items[chosen] = values[own][chosen]
@@ -154,7 +162,7 @@ def _joined(feats: list[Interaction], user_field: str, item_field: str) -> Inter
 
 
 def _disturb_triples(data: SplitData, level: float, seed: int) -> SplitData:
-    dataset, generator = data.dataset, np.random.default_rng([seed, _STREAMS["kg"]])
+    dataset, generator = data.dataset, np.random.default_rng([seed, STREAMS["kg"]])
     graph = dataset.knowledge
     # Items without link are no part of the graph, so they are no tails either.
     nodes = np.unique(np.concatenate([graph.heads, graph.tails]))
@@ -162,9 +170,9 @@ def _disturb_triples(data: SplitData, level: float, seed: int) -> SplitData:
     ends = np.searchsorted(nodes, graph.tails) + 1
     rows = np.concatenate([graph.heads, graph.heads])
     table = PairTable(rows, np.concatenate([ends, own]), graph.n_entities, len(nodes) + 1)
-    values, found = substitutes(graph.heads, table, generator)
+    values, found = substitutes(graph.heads, generator.random(graph.n_triples), table, generator)
     count = share(level, graph.n_triples)
-    _require(int(found.sum()), count, dataset.dataset_name, "triples")
+    require(int(found.sum()), count, dataset.dataset_name, "triples")
     chosen = _chosen(found, count, generator)
     tails = graph.tails.copy()
     tails[chosen] = nodes[values[chosen] - 1]
@@ -184,7 +192,7 @@ def _drop_features(data: SplitData, level: float, seed: int) -> SplitData:
     whole: Any = data.dataset.fresh()
     missing = option(whole.config, "missing", "mask")
     for name, part in data.dataset.features.items():
-        stream = [seed, _STREAMS["modality"], zlib.crc32(name.encode())]
+        stream = [seed, STREAMS["modality"], zlib.crc32(name.encode())]
         kept = (part.presence if part.observed is None else part.observed).copy()
         count = share(level, int(kept.sum()))
         if count == kept.sum():

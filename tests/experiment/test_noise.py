@@ -206,7 +206,8 @@ def test_substitutes_are_uniform_and_distinct():
     table = PairTable(np.array([0, 1, 1]), np.array([1, 2, 3]), 2, 8)
     counts = np.zeros((2, 8))
     for seed in range(600):
-        values, found = substitutes(rows, table, np.random.default_rng(seed))
+        generator = np.random.default_rng(seed)
+        values, found = substitutes(rows, generator.random(len(rows)), table, generator)
         assert found.tolist() == [True, True] + [True] * 5 + [False] or found.sum() == 7
         assert len(set(values[:2].tolist())) == 2
         assert sorted(values[2:][found[2:]].tolist()) == [1, 4, 5, 6, 7]

@@ -1,0 +1,263 @@
+"""Rows of three numbers in files: sorted on disk, read in whole groups, drawn from at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .progress import bar
+
+_ROW_BYTES = 12
+CHUNK = 1 << 18
+# Rows that are sorted at once, and rows in memory while runs are merged.
+_SORTED, _MERGED, _LEAST_PIECE = 1 << 20, 1 << 20, 1 << 8
+
+
+class NumberFile:
+    """A file of rows `[n, 3]` of uint32.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size // _ROW_BYTES
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.size
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return rows `start` to `stop`, `[n, 3]`."""
+        count = 3 * max(min(stop, self.size) - start, 0)
+        found = np.fromfile(self.path, dtype="<u4", count=count, offset=start * _ROW_BYTES)
+        return found.reshape(-1, 3)
+
+    def chunks(self, what: str) -> Iterator[np.ndarray]:
+        """Yield all rows in pieces, with a bar of bytes.
+
+        Args:
+            what: What is done with them, for the bar.
+        """
+        with bar(self.size * _ROW_BYTES, what) as shown:
+            for start in range(0, self.size, CHUNK):
+                rows = self.read(start, start + CHUNK)
+                yield rows
+                shown.update(rows.nbytes)
+
+    def groups(self, what: str) -> Iterator[np.ndarray]:
+        """Yield the rows, sorted by the first number, in pieces that end where a group of it does.
+
+        Args:
+            what: What is done with them, for the bar.
+        """
+        rest: list[np.ndarray] = []
+        for part in self.chunks(what):
+            edge = int(np.searchsorted(part[:, 0], part[-1, 0]))
+            if edge or (rest and rest[-1][-1, 0] != part[0, 0]):
+                whole = np.concatenate([*rest, part[:edge]])
+                if len(whole):
+                    yield whole
+                rest = []
+            rest.append(part[edge:])
+        if rest:
+            yield np.concatenate(rest)
+
+
+class NumberWriter:
+    """Writes a file of rows in a `with` block.
+
+    Args:
+        path: The file, made afresh.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, 0
+        self._file = path.open("wb")
+
+    def __enter__(self) -> NumberWriter:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, which stays; done twice, it changes nothing."""
+        self._file.close()
+
+    def write(self, *columns: np.ndarray) -> None:
+        """Append rows, given as `[n, 3]` or as three columns `[n]`."""
+        rows = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+        self._file.write(rows.astype("<u4").tobytes())
+        self.size += len(rows)
+
+
+def sort_numbers(source: NumberFile, target: Path, what: str) -> NumberFile:
+    """Sort a file by its first, second and third column; the source is removed.
+
+    Args:
+        source: Rows in any order.
+        target: The sorted file.
+        what: What they are, for the bar.
+    """
+    runs = target.with_name(f"{target.name}.runs")
+    ends = []
+    with NumberWriter(runs) as out, bar(len(source) * _ROW_BYTES, f"sort {what}") as shown:
+        for start in range(0, len(source), _SORTED):
+            rows = source.read(start, start + _SORTED)
+            out.write(_in_order(rows))
+            ends.append(out.size)
+            shown.update(rows.nbytes)
+    source.path.unlink()
+    if len(ends) < 2:
+        runs.replace(target)
+        return NumberFile(target)
+    piece = max(_MERGED // len(ends), _LEAST_PIECE)
+    waiting = [
+        _Run(NumberFile(runs), start, end, piece)
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    with NumberWriter(target) as out, bar(ends[-1] * _ROW_BYTES, f"merge {what}") as shown:
+        while waiting := [run for run in waiting if run.fill()]:
+            edges = [tuple(run.rows[-1].tolist()) for run in waiting if not run.ended]
+            edge = min(edges) if edges else None
+            rows = np.concatenate([run.take(edge) for run in waiting])
+            out.write(_in_order(rows))
+            shown.update(rows.nbytes)
+    runs.unlink()
+    return NumberFile(target)
+
+
+def _in_order(rows: np.ndarray) -> np.ndarray:
+    return rows[np.lexsort((rows[:, 2], _first_two(rows)))]
+
+
+def _first_two(rows: np.ndarray) -> np.ndarray:
+    return rows[:, 0].astype(np.uint64) << np.uint64(32) | rows[:, 1]
+
+
+class _Run:
+    """A stretch of sorted rows, read in pieces.
+
+    Attributes:
+        rows: Those in memory.
+        ended: Whether no others are on disk.
+    """
+
+    def __init__(self, source: NumberFile, start: int, end: int, piece: int) -> None:
+        self._source, self._at, self._end, self._piece = source, start, end, piece
+        self.rows = np.empty((0, 3), dtype="<u4")
+        self.ended = start == end
+
+    def fill(self) -> bool:
+        """Read on where few rows are left; return whether there are any."""
+        if not self.ended and 2 * len(self.rows) <= self._piece:
+            stop = min(self._at + self._piece, self._end)
+            self.rows = np.concatenate([self.rows, self._source.read(self._at, stop)])
+            self._at = stop
+            self.ended = stop == self._end
+        return bool(len(self.rows))
+
+    def take(self, edge: tuple[int, ...] | None) -> np.ndarray:
+        """Remove and return the rows up to one; all for None."""
+        place = len(self.rows)
+        if edge is not None:
+            keys, key = _first_two(self.rows), np.uint64(edge[0] << 32 | edge[1])
+            low, high = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
+            place = int(low + np.searchsorted(self.rows[low:high, 2], edge[2], side="right"))
+        taken, self.rows = self.rows[:place], self.rows[place:].copy()
+        return taken
+
+
+def new_rows(chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Tell, in sorted rows, the first ones of each row and of each pair of the first two numbers.
+
+    Yields:
+        Rows `[n, 3]`; `[n]` bool, the first of equal rows; `[n]` bool, the first of a pair.
+    """
+    last: np.ndarray | None = None
+    for rows in chunks:
+        other = np.ones(rows.shape, dtype=bool)
+        other[1:] = rows[1:] != rows[:-1]
+        if last is not None:
+            other[0] = rows[0] != last
+        pair = other[:, 0] | other[:, 1]
+        yield rows, pair | other[:, 2], pair
+        last = rows[-1]
+
+
+def counts_of(file: NumberFile, columns: Sequence[int], size: int, what: str) -> np.ndarray:
+    """Return how often each number below `size` occurs in some columns, `[size]` int64."""
+    found = np.zeros(size, dtype=np.int64)
+    for rows in file.chunks(what):
+        for column in columns:
+            numbers, times = np.unique(rows[:, column], return_counts=True)
+            found[numbers] += times
+    return found
+
+
+class GroupCursor:
+    """Reads a file sorted by the first number up to one group after the other.
+
+    Args:
+        file: The rows.
+    """
+
+    def __init__(self, file: NumberFile) -> None:
+        self._file, self._at = file, 0
+        self._rows = np.empty((0, 3), dtype="<u4")
+
+    def until(self, first: int) -> np.ndarray:
+        """Return the next rows whose first number lies below `first`."""
+        parts: Sequence[np.ndarray] = [self._rows]
+        while self._at < len(self._file) and (not len(parts[-1]) or parts[-1][-1, 0] < first):
+            parts = [*parts, self._file.read(self._at, self._at + CHUNK)]
+            self._at += CHUNK
+        rows = np.concatenate(parts)
+        place = int(np.searchsorted(rows[:, 0], first))
+        self._rows = rows[place:].copy()
+        return rows[:place]
+
+
+class Marks:
+    """A bit for each of many numbers.
+
+    Args:
+        size: Numbers lie below it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._bits = np.zeros((size + 7) // 8, dtype=np.uint8)
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Mark `[n]` numbers."""
+        np.bitwise_or.at(self._bits, numbers >> 3, (1 << (numbers & 7)).astype(np.uint8))
+
+    def of(self, numbers: np.ndarray) -> np.ndarray:
+        """Return whether each of `[n]` numbers is marked."""
+        return (self._bits[numbers >> 3] >> (numbers & 7).astype(np.uint8) & 1).astype(bool)
+
+
+def random_order(path: Path, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return what `generator.permutation(count)` would, mapped from a file.
+
+    The system may put its pages out of memory whenever it wants to.
+
+    Args:
+        path: The file, made afresh; it is there as long as the caller leaves it.
+        count: How many numbers.
+        generator: Of the draw.
+    """
+    if not count:
+        return np.empty(0, dtype=np.int64)
+    order = np.memmap(path, dtype=np.int64, mode="w+", shape=(count,))
+    for start in range(0, count, CHUNK):
+        order[start : start + CHUNK] = np.arange(start, min(start + CHUNK, count))
+    plain = np.asarray(order)
+    generator.shuffle(plain)
+    return plain
