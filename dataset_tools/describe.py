@@ -17,6 +17,8 @@ from .writing import atomic, write_json
 if TYPE_CHECKING:
     from recbole_slif.data.loaders import SplitData
 
+    from .disk_data import DiskData
+
 DESCRIPTION = """\
 Count what data sets hold as the paper's Table I does, on the data as every model sees it, with the
 spread of interactions per user and item and of triples per entity, and the share of items that
@@ -51,17 +53,22 @@ def run(options: argparse.Namespace) -> None:
         require_matplotlib()
     found = {}
     for name in options.dataset:
-        data = loading.load(name, options)[1]
-        found[name] = describe(data)
+        with loading.opened(loading.configure(name, options), options.out) as data:
+            spread = degrees(data)
+            found[name] = describe(data.statistics, spread)
         if options.out:
             write_json(options.out / f"{name}.describe.json", found[name])
         if options.plots:
-            draw(name, data, found[name], options.out)
+            draw(name, spread, found[name], options.out)
     print(tables(found))
 
 
-def degrees(data: SplitData) -> dict[str, np.ndarray]:
+def degrees(data: DiskData | SplitData) -> dict[str, np.ndarray]:
     """Return how often each user, item and entity occurs; entities only where there are some."""
+    from .disk_data import DiskData
+
+    if isinstance(data, DiskData):
+        return data.degrees()
     dataset = data.dataset
     feats = [part.inter_feat for part in data.parts]
     found = {}
@@ -81,11 +88,16 @@ def degrees(data: SplitData) -> dict[str, np.ndarray]:
     return found
 
 
-def describe(data: SplitData) -> dict[str, Any]:
-    """Return the counts of Table I, the spread of degrees and the coverage, as JSON values."""
+def describe(statistics: Mapping[str, Any], spreads: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the counts of Table I, the spread of degrees and the coverage, as JSON values.
+
+    Args:
+        statistics: Of the data set.
+        spreads: Its `degrees`.
+    """
     from recbole_slif.experiment.statistics import count
 
-    counts = count(data)
+    counts = count(statistics)
     items = counts["items"]
     spread = {
         name: {
@@ -96,7 +108,7 @@ def describe(data: SplitData) -> dict[str, Any]:
                 for word, point in zip(_WORDS, np.percentile(values, _POINTS), strict=True)
             },
         }
-        for name, values in degrees(data).items()
+        for name, values in spreads.items()
     }
     coverage = {"knowledge": counts["linked_items"] / items}
     coverage |= {name: number / items for name, number in counts["features"].items()}
@@ -158,13 +170,15 @@ def _flat(counts: Mapping[str, Any], coverage: Mapping[str, float]) -> dict[str,
     return {**row, "protocol": counts["protocol"], "split": counts["fingerprint"]}
 
 
-def draw(name: str, data: SplitData, found: Mapping[str, Any], folder: Path) -> None:
+def draw(
+    name: str, spreads: Mapping[str, np.ndarray], found: Mapping[str, Any], folder: Path
+) -> None:
     """Draw degrees and coverage as `NAME.degrees` and `NAME.coverage`, `.png` and `.pdf`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    for what, values in degrees(data).items():
+    for what, values in spreads.items():
         places, share = exceeding(values)
         axes.step(places, share, where="pre", label=what)
     axes.set(xscale="log", yscale="log", xlabel="at least so many", ylabel="share", title=name)

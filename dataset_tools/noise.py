@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recbole_slif.errors import DataError
 
 from . import loading
 from .writing import write_text
+
+if TYPE_CHECKING:
+    from recbole_slif.data.loaders import SplitData
+
+    from .disk_data import DiskData
+
+Save = Callable[[str, Path], list[str]]
 
 DESCRIPTION = """\
 Write a copy of a data set for each kind and level of noise: `inter` replaces train and validation
@@ -49,26 +59,56 @@ def run(options: argparse.Namespace) -> None:
     for level in options.levels:
         if not 0 < level < 1:
             raise DataError(f"--levels: {level} must lie between 0 and 1")
-    from recbole_slif.experiment.noise import NEEDS, Noise, add_noise
+    from recbole_slif.experiment.noise import NEEDS
     from recbole_slif.experiment.pool import offers
+
+    config = loading.configure(options.dataset, options)
+    seed = int(config["seed"]) if options.seed is None else options.seed
+    with loading.opened(config, options.out, pairs_alone=True) as data:
+        for kind in options.kinds:
+            lacking = [need for need in NEEDS[kind] if need not in offers(data.statistics)]
+            if lacking:
+                raise DataError(
+                    f"--kinds: {kind} needs {lacking[0]}, which {options.dataset} lacks"
+                )
+            _write_levels(data, kind, seed, options)
+
+
+def _write_levels(
+    data: DiskData | SplitData, kind: str, seed: int, options: argparse.Namespace
+) -> None:
+    """Write the copies of one kind."""
+    from .disk_data import DiskData
+
+    write = _on_disk if isinstance(data, DiskData) else _in_memory
+    for level, save in zip(options.levels, write(data, kind, seed, options.levels), strict=True):
+        folder = options.out / f"{kind}-{level:g}" / options.dataset
+        written = save(options.dataset, folder)
+        note = {
+            "dataset": options.dataset,
+            "noise": {"kind": kind, "level": level, "seed": seed},
+            "split_of": data.statistics["fingerprint"],
+            "files": written,
+        }
+        write_text(folder / "noise.json", json.dumps(note, indent=2) + "\n")
+        print(f"{folder}: {kind} noise of {level:g}, seed {seed}, {len(written)} files")
+
+
+def _on_disk(data: Any, kind: str, seed: int, levels: Sequence[float]) -> Iterator[Save]:
+    """Yield what saves the copy of each level."""
+    from .disk_noise import noisy_copies
+    from .disk_saving import save_disk_data
+
+    noisy = noisy_copies(data, kind, seed)
+    for level in levels:
+        yield partial(save_disk_data, noisy(level))
+
+
+def _in_memory(data: Any, kind: str, seed: int, levels: Sequence[float]) -> Iterator[Save]:
+    """Yield what saves the copy of each level."""
+    from recbole_slif.experiment.noise import Noise, add_noise
 
     from .saving import save_split_data
 
-    config, data = loading.load(options.dataset, options)
-    seed = int(config["seed"]) if options.seed is None else options.seed
-    for kind in options.kinds:
-        lacking = [need for need in NEEDS[kind] if need not in offers(data.statistics)]
-        if lacking:
-            raise DataError(f"--kinds: {kind} needs {lacking[0]}, which {options.dataset} lacks")
-        for level in options.levels:
-            noisy = add_noise(data, Noise(kind, level), seed)
-            folder = options.out / f"{kind}-{level:g}" / options.dataset
-            written = save_split_data(noisy, options.dataset, folder)
-            note = {
-                "dataset": options.dataset,
-                "noise": {"kind": kind, "level": level, "seed": seed},
-                "split_of": data.statistics["fingerprint"],
-                "files": written,
-            }
-            write_text(folder / "noise.json", json.dumps(note, indent=2) + "\n")
-            print(f"{folder}: {kind} noise of {level:g}, seed {seed}, {len(written)} files")
+    for level in levels:
+        yield partial(save_split_data, add_noise(data, Noise(kind, level), seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +69,24 @@ def entity_labels(dataset: Any) -> np.ndarray:
     """Return entity id -> token for the files: `item=TOKEN` for items, others as they are."""
     items = item_tokens(dataset)
     labels = np.asarray(dataset.knowledge.entity_tokens).astype(object)
-    others = set(labels[len(items) :].tolist())
-    prefix = "item="
-    while any(f"{prefix}{token}" in others for token in items[1:]):
-        prefix = f"_{prefix}"
+    prefix = free_prefix(labels[len(items) :].tolist(), set(items[1:].tolist()))
     labels[: len(items)] = [f"{prefix}{token}" for token in items]
     return labels
+
+
+def free_prefix(others: Iterable[str], items: Collection[str]) -> str:
+    """Return `item=` with so many underscores before it that no entity is called like an item.
+
+    Args:
+        others: Tokens of the entities that are no item.
+        items: Tokens of the items, looked up in.
+    """
+    taken = set()
+    for token in others:
+        before, mark, item = token.partition("item=")
+        if mark and item in items and not before.strip("_"):
+            taken.add(len(before))
+    return "_" * next(count for count in range(len(taken) + 1) if count not in taken) + "item="
 
 
 def _save_graph(dataset: Any, name: str, folder: Path) -> list[str]:

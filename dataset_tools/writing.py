@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -163,7 +163,7 @@ def save_pieces(
     pieces: Iterable[np.ndarray],
     dim: int,
     dtype: np.dtype,
-    tokens: Sequence[str] | np.ndarray,
+    tokens: Collection[str] | np.ndarray,
 ) -> Path:
     """Write features that are never in memory at once; see `save_features`.
 

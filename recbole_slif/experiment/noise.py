@@ -192,18 +192,36 @@ def _drop_features(data: SplitData, level: float, seed: int) -> SplitData:
     whole: Any = data.dataset.fresh()
     missing = option(whole.config, "missing", "mask")
     for name, part in data.dataset.features.items():
-        stream = [seed, STREAMS["modality"], zlib.crc32(name.encode())]
-        kept = (part.presence if part.observed is None else part.observed).copy()
-        count = share(level, int(kept.sum()))
-        if count == kept.sum():
-            raise DataError(
-                f"data set '{whole.dataset_name}': a noise level of {level:g} leaves no features "
-                f"of modality '{name}'; choose a lower one"
-            )
-        kept[_chosen(kept, count, np.random.default_rng(stream))] = False
+        observed = part.presence if part.observed is None else part.observed
+        kept = thinned(observed, level, seed, name, whole.dataset_name)
         matrix = np.where(kept[:, None], part.matrix, np.float32(0))
         whole.features[name] = fill_absent(matrix, kept, missing)
     return replace(data, dataset=whole, parts=_parts(whole, data))
+
+
+def thinned(observed: np.ndarray, level: float, seed: int, modality: str, name: str) -> np.ndarray:
+    """Return which items keep a modality, `[n_items]` bool.
+
+    Args:
+        observed: `[n_items]` bool, which have it.
+        level: share of them that lose it.
+        seed: of the draw.
+        modality: its name.
+        name: the data set's, for the error.
+
+    Raises:
+        DataError: none would keep it.
+    """
+    kept = observed.copy()
+    count = share(level, int(kept.sum()))
+    if count == kept.sum():
+        raise DataError(
+            f"data set '{name}': a noise level of {level:g} leaves no features of modality "
+            f"'{modality}'; choose a lower one"
+        )
+    stream = [seed, STREAMS["modality"], zlib.crc32(modality.encode())]
+    kept[_chosen(kept, count, np.random.default_rng(stream))] = False
+    return kept
 
 
 def _parts(whole: Any, data: SplitData) -> tuple[Any, ...]:

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_slif.config import SlifConfig
-from recbole_slif.data.loaders import SplitData, read_data
+from recbole_slif.data.loaders import read_data
 from recbole_slif.records import commit, versions
 
 
-def count(data: SplitData) -> dict[str, Any]:
-    """Return the counts of one data set; items without link are no entities here."""
-    found = data.statistics
-    others = data.dataset.knowledge.n_entities - 1 - found["items"]
+def count(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of one data set; items without link are no entities here.
+
+    Args:
+        found: its `statistics`.
+    """
+    others = found["entities"] - found["items"]
     names = ("dataset", "protocol", "users", "items", "interactions", "density")
     return {
         **{name: found[name] for name in names},
@@ -51,4 +54,4 @@ def collect(
     argv = [f"--{key}={text}" for key, text in words.items()]
     # which model asks does not matter: all see the same data
     configs = [SlifConfig("BPR", name, files, settings, argv) for name in datasets]
-    return [count(read_data(config)) for config in configs]
+    return [count(read_data(config).statistics) for config in configs]
