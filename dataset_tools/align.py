@@ -18,6 +18,7 @@ from recbole_slif.errors import DataError
 
 from . import loading
 from .align_checks import FileCheck, check_files
+from .id_columns import TextsOf
 from .writing import save_features, save_pieces, write_columns, write_json
 
 if TYPE_CHECKING:
@@ -131,8 +132,6 @@ def write(whole: Any, options: argparse.Namespace) -> list[str]:
 
 
 def _write_from_disk(data: DiskData, options: argparse.Namespace) -> list[str]:
-    from .disk_saving import TextsOf
-
     columns: dict[str, np.ndarray] = {"item_id:token": data.items[1:]}
     columns["knowledge:float"] = data.graph.linked[1:].astype(np.int64)
     written = []

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from recbole_slif.data.features import load_features
+from recbole_slif.data.features import find_rows
 from recbole_slif.data.locate import feature_files, interaction_files
-from recbole_slif.data.tables import read_table
+from recbole_slif.data.tables import read_pieces
 from recbole_slif.data.validate import open_matrix
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .faults import Faults
+from .id_columns import IdColumn, Texts
+from .loading import Scratch, scratch_place
+from .number_file import NumberFile, NumberWriter, new_rows, sort_numbers
+from .numbered_rows import NumberedRows
 from .reviews import column_places, read_cells
-from .tokens import canonical
-from .writing import atomic, save_features, write_columns, write_rows
+from .token_order import SortedTokens
+from .writing import atomic, save_pieces, write_columns, write_matrix_head, write_rows
 
 PARTS = ("train", "valid", "test")
 FEATURES = {"visual": "image_feat.npy", "text": "text_feat.npy"}
+# Rows that are read or written at once.
+_ROWS = 1 << 12
 _COLUMNS = ["userID", "itemID", "x_label"]
 _NOT_NUMBERS = "lines whose user, item or x_label is no whole number"
 _LABEL = "lines whose x_label is not 0, 1 or 2"
@@ -35,75 +43,97 @@ def from_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
         DataError: A file is missing or malformed, or a feature file lacks rows.
     """
     path = options.folder / f"{options.name}.inter"
-    found, repeated = _read_labelled(path, faults)
-    tokens = {
-        "user": _mapping(options, "u_id_mapping.csv", "userID", found[:, 0], faults),
-        "item": _mapping(options, "i_id_mapping.csv", "itemID", found[:, 1], faults),
-    }
-    matrices = {
-        modality: open_matrix(options.folder / name)
-        for modality, name in FEATURES.items()
-        if (options.folder / name).is_file()
-    }
-    for modality, matrix in matrices.items():
-        if len(matrix) <= found[:, 1].max():
-            raise DataError(
-                f"{options.folder / FEATURES[modality]}: {len(matrix)} rows, but item "
-                f"{found[:, 1].max()} needs row {found[:, 1].max()}; the row number is the item id"
-            )
-    fault_log.refuse(faults, options)
-    counts: dict[str, Any] = {"repeated lines left out": repeated}
-    written = []
-    for label, part in enumerate(PARTS):
-        rows = found[found[:, 2] == label]
-        counts[part] = len(rows)
-        if len(rows):
-            written.append(f"{options.name}.{part}.inter")
-            columns = {
-                "user_id:token": tokens["user"][rows[:, 0]],
-                "item_id:token": tokens["item"][rows[:, 1]],
-            }
-            write_columns(options.out / written[-1], columns)
-    items = np.unique(found[:, 1])
-    for modality, matrix in matrices.items():
-        stem = f"{options.name}.{modality}"
-        counts[f"{modality}: rows of items without interactions left out"] = len(matrix) - len(
-            items
-        )
-        save_features(options.out, stem, np.asarray(matrix[items]), tokens["item"][items].tolist())
-        written += [f"{stem}.npy", f"{stem}.ids"]
-    counts |= {"users": len(np.unique(found[:, 0])), "items": len(items)}
+    with Scratch(scratch_place(options.out)) as scratch:
+        parts, repeated = _read_labelled(path, scratch.folder, faults)
+        users, items = (_distinct(parts, column, scratch.folder) for column in (0, 1))
+        texts = {
+            "user": _mapping(options, "u_id_mapping.csv", "userID", users, faults),
+            "item": _mapping(options, "i_id_mapping.csv", "itemID", items, faults),
+        }
+        matrices = {
+            modality: open_matrix(options.folder / name)
+            for modality, name in FEATURES.items()
+            if (options.folder / name).is_file()
+        }
+        for modality, matrix in matrices.items():
+            if len(matrix) <= items[-1]:
+                raise DataError(
+                    f"{options.folder / FEATURES[modality]}: {len(matrix)} rows, but item "
+                    f"{items[-1]} needs row {items[-1]}; the row number is the item id"
+                )
+        fault_log.refuse(faults, options)
+        counts: dict[str, Any] = {"repeated lines left out": repeated}
+        written = []
+        for part, rows in zip(PARTS, parts, strict=True):
+            counts[part] = len(rows)
+            if len(rows):
+                written.append(f"{options.name}.{part}.inter")
+                columns = {
+                    "user_id:token": IdColumn(rows, 0, texts["user"]),
+                    "item_id:token": IdColumn(rows, 1, texts["item"]),
+                }
+                write_columns(options.out / written[-1], columns)
+        for modality, matrix in matrices.items():
+            stem = f"{options.name}.{modality}"
+            left = len(matrix) - len(items)
+            counts[f"{modality}: rows of items without interactions left out"] = left
+            pieces = (matrix[items[start : start + _ROWS]] for start in range(0, len(items), _ROWS))
+            names = texts["item"](items)
+            save_pieces(options.out, stem, pieces, matrix.shape[1], matrix.dtype, names)
+            written += [f"{stem}.npy", f"{stem}.ids"]
+    counts |= {"users": len(users), "items": len(items)}
     return {**counts, "files": ", ".join(written)}
 
 
-def _read_labelled(path: Path, faults: Faults) -> tuple[np.ndarray, int]:
-    """Return distinct `[n, 3]` rows of user, item and label, ascending, and the repeated ones."""
+def _read_labelled(path: Path, scratch: Path, faults: Faults) -> tuple[list[NumberFile], int]:
+    """Return distinct rows `(user, item, label)`, sorted, of each label; and the repeated ones."""
     lines = read_cells(path, "\t", "utf-8", faults)
     _, head = next(lines, (1, []))
     places = column_places(path, head, _COLUMNS)
-    found = []
-    for number, cells in lines:
-        row = [cells[place].strip() for place in places]
-        if not all(cell.isdigit() and len(cell) < 10 for cell in row):
-            faults.add(_NOT_NUMBERS, path, number)
-        elif row[2] not in ("0", "1", "2"):
-            faults.add(_LABEL, path, number)
-        else:
-            found.append([int(cell) for cell in row])
-    if not found:
+    waiting = array("I")
+    with NumberWriter(scratch / "rows") as out:
+        for number, cells in lines:
+            row = [cells[place].strip() for place in places]
+            if not all(cell.isdigit() and len(cell) < 10 for cell in row):
+                faults.add(_NOT_NUMBERS, path, number)
+            elif row[2] not in ("0", "1", "2"):
+                faults.add(_LABEL, path, number)
+            else:
+                waiting.extend(map(int, row))
+            if len(waiting) >= 3 * _ROWS:
+                out.write(np.array(waiting).reshape(-1, 3))
+                waiting = array("I")
+        out.write(np.array(waiting, dtype=np.uint32).reshape(-1, 3))
+    if not out.size:
         raise DataError(f"{path}: no interactions with userID, itemID and x_label")
-    rows = np.array(found, dtype=np.int64)
-    distinct = np.unique(rows, axis=0)
-    return distinct, len(rows) - len(distinct)
+    ordered = sort_numbers(NumberFile(out.path), scratch / "ordered", "interactions")
+    files = [NumberWriter(scratch / part) for part in PARTS]
+    for rows, new, _ in new_rows(ordered.chunks("leave out repeated lines")):
+        for label, file in enumerate(files):
+            file.write(rows[new & (rows[:, 2] == label)])
+    for file in files:
+        file.close()
+    ordered.path.unlink()
+    return [NumberFile(file.path) for file in files], out.size - sum(file.size for file in files)
+
+
+def _distinct(files: Sequence[NumberFile], column: int, scratch: Path) -> np.ndarray:
+    """Return the distinct numbers of a column, ascending."""
+    with NumberWriter(scratch / "column") as out:
+        for file in files:
+            for rows in file.chunks("look for ids"):
+                numbers = np.unique(rows[:, column])
+                out.write(*(numbers, np.zeros(len(numbers)), np.zeros(len(numbers))))
+    ordered = sort_numbers(NumberFile(out.path), scratch / "sorted column", "ids")
+    return np.concatenate([rows[new, 0] for rows, new, _ in new_rows(ordered.chunks("take ids"))])
 
 
 def _mapping(
     options: argparse.Namespace, name: str, column: str, used: np.ndarray, faults: Faults
-) -> np.ndarray:
-    """Return id -> token: the id itself, or the original one of a mapping file."""
-    tokens = np.arange(int(used.max()) + 1).astype(str).astype(object)
+) -> Texts:
+    """Return what gives the tokens of ids: the ids themselves, or those of a mapping file."""
     if not options.original_ids:
-        return tokens
+        return numerals
     path = options.folder / name
     lines = read_cells(path, "\t", "utf-8", faults)
     _, head = next(lines, (1, []))
@@ -115,13 +145,17 @@ def _mapping(
             known.setdefault(int(cells[place]), cells[other].strip())
         else:
             faults.add("lines without an id and what it was", path, number)
-    for number in np.unique(used).tolist():
+    for number in used.tolist():
         if number not in known:
             raise DataError(f"{path}: no line for {column} {number}; leave out --original-ids")
-        tokens[number] = known[number]
     if len(set(known.values())) != len(known):
         raise DataError(f"{path}: two ids have one original id; leave out --original-ids")
-    return tokens
+    return lambda ids: [known[number] for number in ids.tolist()]
+
+
+def numerals(ids: np.ndarray) -> list[str]:
+    """Return numbers as texts."""
+    return [str(number) for number in ids.tolist()]
 
 
 def to_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
@@ -130,56 +164,98 @@ def to_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     Raises:
         DataError: There is no split in files, or a feature file is malformed.
     """
-    frame = _read_parts(options)
-    users, items = (canonical(set(frame[name])) for name in ("user_id", "item_id"))
-    user_id = {token: number for number, token in enumerate(users)}
-    item_id = {token: number for number, token in enumerate(items)}
-    columns = {
-        "userID": frame["user_id"].map(user_id).to_numpy(),
-        "itemID": frame["item_id"].map(item_id).to_numpy(),
-        "x_label": frame["label"].to_numpy(),
-    }
-    order = np.lexsort((columns["itemID"], columns["userID"], columns["x_label"]))
-    written = [f"{options.name}.inter", "u_id_mapping.csv", "i_id_mapping.csv"]
-    write_columns(options.out / written[0], {key: col[order] for key, col in columns.items()})
-    for name, head, tokens in (
-        (written[1], ["user_id", "userID"], users),
-        (written[2], ["item_id", "itemID"], items),
-    ):
-        write_rows(options.out / name, head, ((t, str(n)) for n, t in enumerate(tokens)))
-    counts: dict[str, Any] = {"users": len(users), "items": len(items)}
-    counts["interactions"] = len(frame)
+    with Scratch(scratch_place(options.out)) as scratch:
+        rows, tokens = _read_parts(options, scratch.folder)
+        written = [f"{options.name}.inter", "u_id_mapping.csv", "i_id_mapping.csv"]
+        columns = {
+            "userID": IdColumn(rows, 1, numerals),
+            "itemID": IdColumn(rows, 2, numerals),
+            "x_label": IdColumn(rows, 0, numerals),
+        }
+        write_columns(options.out / written[0], columns)
+        for name, head, kind in (
+            (written[1], ["user_id", "userID"], "user"),
+            (written[2], ["item_id", "itemID"], "item"),
+        ):
+            numbered = (
+                (text, str(start + place))
+                for start, texts in tokens[kind].pieces()
+                for place, text in enumerate(texts)
+            )
+            write_rows(options.out / name, head, numbered)
+        counts: dict[str, Any] = {"users": len(tokens["user"]), "items": len(tokens["item"])}
+        counts["interactions"] = len(rows)
+        items = np.array(
+            ["[PAD]", *(text for _, texts in tokens["item"].pieces() for text in texts)],
+            dtype=object,
+        )
     found = feature_files([options.folder], options.name, None)
     for modality, path in found.items():
         target = FEATURES.get(modality, f"{modality}_feat.npy")
-        matrix, absent = _full_matrix(path, items, options.missing)
-        with atomic(options.out / target) as file:
-            np.save(file, matrix, allow_pickle=False)
+        absent = _fill(path, items, options.missing, options.out / target)
         counts[f"{modality}: items without features, filled with the {options.missing}"] = absent
         written.append(target)
     return {**counts, "files": ", ".join(written)}
 
 
-def _read_parts(options: argparse.Namespace) -> pd.DataFrame:
+def _read_parts(
+    options: argparse.Namespace, scratch: Path
+) -> tuple[NumberFile, dict[str, SortedTokens]]:
+    """Return rows `(label, user, item)`, sorted, and the tokens of users and items."""
     files = interaction_files(options.folder, options.name)
     if "train" not in files or "test" not in files:
         raise DataError(
             f"{options.folder}: MMRec needs a split; no {options.name}.train.inter and .test.inter "
             "(`interactions --split` makes one)"
         )
-    frames = []
-    for label, part in enumerate(PARTS):
-        if part in files:
-            table = read_table(files[part], required=["user_id", "item_id"]).frame
-            frames.append(table[["user_id", "item_id"]].assign(label=label))
-    # A pair in two parts belongs to the earlier one, as in training here.
-    return pd.concat(frames, ignore_index=True).drop_duplicates(["user_id", "item_id"])
+    store = NumberedRows(scratch, "interactions", ("user", "item", None))
+    fields = ["user_id", "item_id"]
+    try:
+        for label, part in enumerate(PARTS):
+            for table in read_pieces(files[part], required=fields) if part in files else ():
+                users, items = (table.frame[field].tolist() for field in fields)
+                store.add((users, items, np.full(len(users), label)))
+        rows, tokens = store.finish()
+    finally:
+        store.close()
+    ordered = sort_numbers(rows, scratch / "ordered", "interactions")
+    with NumberWriter(scratch / "labelled") as out:
+        # A pair in two parts belongs to the earlier one, as in training here.
+        for part_rows, _, first in new_rows(ordered.chunks("leave out repeated pairs")):
+            out.write(part_rows[first][:, (2, 0, 1)])
+    ordered.path.unlink()
+    return sort_numbers(NumberFile(out.path), scratch / "by label", "parts"), tokens
 
 
-def _full_matrix(path: Path, items: list[str], missing: str) -> tuple[np.ndarray, int]:
-    """Return `[n_items, dim]` float32 with filled rows, and how many were filled."""
-    from collections import Counter
+def _fill(path: Path, items: np.ndarray, missing: str, target: Path) -> int:
+    """Write `[n_items, dim]` float32 with filled rows; return how many were filled.
 
-    tokens = np.array(["[PAD]", *items], dtype=object)
-    loaded = load_features(path, tokens, missing, Counter())
-    return loaded.matrix[1:], len(items) - loaded.n_observed
+    Args:
+        path: The feature file.
+        items: `[n_items + 1]` tokens, [PAD] first.
+        missing: `mean` or `zero`.
+        target: The `.npy` file.
+    """
+    stored, rows, present = find_rows(path, items, missing, Counter())
+    dim, rows, present = stored.shape[1], rows[1:], present[1:]
+    filling = np.zeros(dim, dtype=np.float32)
+    if missing == "mean":
+        total = np.zeros(dim)
+        for piece in _rows_of(stored, rows[present]):
+            # One row after the other, as a sum over the whole adds them.
+            total = np.add.reduce(np.vstack([total, piece]), axis=0, dtype=np.float64)
+        filling = (total / int(present.sum())).astype(np.float32)
+    with atomic(target) as file:
+        write_matrix_head(file, (len(rows), dim), np.dtype(np.float32))
+        for start in range(0, len(rows), _ROWS):
+            part = slice(start, start + _ROWS)
+            block = np.tile(filling, (len(rows[part]), 1))
+            block[present[part]] = stored[rows[part][present[part]]]
+            file.write(block.tobytes())
+    return len(rows) - int(present.sum())
+
+
+def _rows_of(stored: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows of a matrix as float32, some at a time."""
+    for start in range(0, len(rows), _ROWS):
+        yield stored[rows[start : start + _ROWS]].astype(np.float32)

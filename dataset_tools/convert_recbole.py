@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from .convert import copy_atomic_files
 from .faults import Faults
+from .item_spool import ItemSpool
 from .reviews import read_cells
-from .tokens import canonical
-from .writing import save_features, write_rows
+from .writing import save_pieces, write_rows
 
 _SUFFIXES = ("inter", "train.inter", "valid.inter", "test.inter", "kg", "link", "item", "user")
 _BAD = "lines whose vector holds something else than finite numbers"
@@ -36,29 +37,24 @@ def from_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
         DataError: There is no such file, or it holds no vector.
     """
     path = options.folder / f"{options.name}.{options.suffix}"
-    vectors = _read_vectors(path, faults)
-    lengths = sorted(len(vector) for _, vector in vectors.values())
-    if not lengths or not lengths[-1]:
-        raise DataError(f"{path}: no vectors; each line is an item id, a tab and numbers")
-    dim = max(set(lengths), key=lambda length: (lengths.count(length), length))
-    for item, (number, vector) in list(vectors.items()):
-        if len(vector) != dim:
+    with ItemSpool(options.out / f".{options.name}.vectors.partial") as spool:
+        _read_vectors(path, spool, faults)
+        dim, bad = _dimension(path, spool)
+        for number in sorted(bad):
             faults.add(_DIM, path, number)
-            del vectors[item]
-    fault_log.refuse(faults, options)
-    items = canonical(vectors)
-    stem = f"{options.name}.{options.modality}"
-    written = copy_atomic_files(options, _SUFFIXES)
-    matrix = np.stack([vectors[item][1] for item in items])
-    save_features(options.out, stem, matrix, items)
+        fault_log.refuse(faults, options)
+        stem = f"{options.name}.{options.modality}"
+        written = copy_atomic_files(options, _SUFFIXES)
+        items = [item for item, vector in _vectors(spool, "find items") if len(vector) == dim]
+        rows = (vector for _, vector in _vectors(spool, stem) if len(vector) == dim)
+        pieces = (vector[None] for vector in rows)
+        save_pieces(options.out, stem, pieces, dim, np.dtype(np.float32), items)
     written += [f"{stem}.npy", f"{stem}.ids"]
     return {"items with vectors": len(items), "dimensions": dim, "files": ", ".join(written)}
 
 
-def _read_vectors(path: Path, faults: Faults) -> dict[str, tuple[int, np.ndarray]]:
-    """Return item -> line number and vector; of an item's lines the first by text counts."""
-    found: dict[str, tuple[int, np.ndarray]] = {}
-    texts: dict[str, str] = {}
+def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> None:
+    """Take the usable lines into the spool: the vector as text, and its line number."""
     lines = read_cells(path, "\t", "utf-8", faults)
     _, head = next(lines, (1, []))
     if len(head) != 2 or not head[1].endswith(":float_seq"):
@@ -68,17 +64,42 @@ def _read_vectors(path: Path, faults: Faults) -> dict[str, tuple[int, np.ndarray
     for number, (item, text) in lines:
         item = item.strip()
         try:
-            vector = np.array(text.split(), dtype=np.float32)
+            vector = _parsed(text)
         except ValueError:
             vector = np.array([np.nan], dtype=np.float32)
-        if not item or not np.isfinite(vector).all():
+        if item and np.isfinite(vector).all():
+            spool.add(item, [text, str(number)], path, number)
+        else:
             faults.add(_BAD, path, number)
-            continue
-        if item in texts:
-            faults.add(_TWICE, path, number)
-        if item not in texts or text < texts[item]:
-            texts[item], found[item] = text, (number, vector)
-    return found
+    spool.finish(faults, _TWICE)
+
+
+def _parsed(text: str) -> np.ndarray:
+    return np.array(text.split(), dtype=np.float32)
+
+
+def _first(entries: list[list[str]]) -> list[str]:
+    """Return the entry whose vector comes first as text."""
+    return min(entries, key=lambda cells: (cells[0], int(cells[1])))
+
+
+def _vectors(spool: ItemSpool, what: str) -> Iterator[tuple[str, np.ndarray]]:
+    for item, (text, _) in spool.rows(what, _first):
+        yield item, _parsed(text)
+
+
+def _dimension(path: Path, spool: ItemSpool) -> tuple[int, list[int]]:
+    """Return the most frequent length of a vector, and the lines of the others."""
+    lengths = Counter[int]()
+    lines: dict[int, list[int]] = {}
+    for _, (text, number) in spool.rows("compare lengths", _first):
+        length = len(text.split())
+        lengths[length] += 1
+        lines.setdefault(length, []).append(int(number))
+    if not any(lengths):
+        raise DataError(f"{path}: no vectors; each line is an item id, a tab and numbers")
+    dim = max(lengths, key=lambda length: (lengths[length], length))
+    return dim, [number for length in lines if length != dim for number in lines[length]]
 
 
 def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from recbole.data import create_dataset
 from dataset_tools.__main__ import main
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
+from recbole_slif.data.tables import read_pieces
 from tests.toy import edit_lines, write_table
 
 
@@ -220,3 +221,47 @@ def test_sides_that_do_not_go_together_are_refused(tmp_path, make_dataset, capsy
     ):
         assert called(*words) == 2
         assert said in capsys.readouterr().err
+
+
+def small_pieces(monkeypatch):
+    """Have a few rows go through as many pieces as many millions do."""
+    monkeypatch.setattr("dataset_tools.convert_mmrec._ROWS", 2)
+    for name, size in (("_SORTED", 5), ("_MERGED", 4), ("_LEAST_PIECE", 1), ("CHUNK", 3)):
+        monkeypatch.setattr(f"dataset_tools.number_file.{name}", size)
+    monkeypatch.setattr(read_pieces, "__defaults__", (*read_pieces.__defaults__[:-1], 60))
+    monkeypatch.setattr("dataset_tools.token_order.PIECE", 3)
+    monkeypatch.setattr("dataset_tools.item_spool._AT_ONCE", 2)
+
+
+@pytest.mark.parametrize("route", ["from mmrec", "to mmrec", "from recbole"])
+def test_the_size_of_pieces_changes_no_byte(tmp_path, mmrec, make_dataset, monkeypatch, route):
+    if route == "from mmrec":
+        words = ("mmrec", "ours", mmrec)
+    elif route == "to mmrec":
+        words = ("ours", "mmrec", make_dataset(benchmark=True))
+    else:
+        assert called("ours", "recbole", make_dataset(modalities={"text": 4}), tmp_path / "r") == 0
+        words = ("recbole", "ours", tmp_path / "r")
+    more = ["--original-ids"] if route == "from mmrec" else []
+    assert called(*words, tmp_path / "whole", *more) == 0
+    small_pieces(monkeypatch)
+    assert called(*words, tmp_path / "pieces", *more) == 0
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "pieces").iterdir()) and len(names) > 2
+    for name in names:
+        whole, pieces = (tmp_path / place / name for place in ("whole", "pieces"))
+        assert whole.read_bytes() == pieces.read_bytes(), name
+
+
+def test_absent_rows_get_the_mean_of_the_others(tmp_path, make_dataset, monkeypatch):
+    folder = make_dataset(benchmark=True)
+    small_pieces(monkeypatch)
+    assert called("ours", "mmrec", folder, tmp_path / "m") == 0
+    stored, ids = np.load(folder / "toy.visual.npy"), (folder / "toy.visual.ids").read_text()
+    mean = stored.mean(axis=0, dtype=np.float64).astype(np.float32)
+    rows = np.load(tmp_path / "m" / "image_feat.npy")
+    lines = (tmp_path / "m" / "i_id_mapping.csv").read_text().splitlines()[1:]
+    for line, row in zip(lines, rows, strict=True):
+        token = line.split("\t")[0]
+        place = ids.split().index(token) if token in ids.split() else None
+        assert np.array_equal(row, mean if place is None else stored[place])
