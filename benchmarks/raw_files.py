@@ -2,8 +2,8 @@
 
 `python -m benchmarks.raw_files interactions 10000000` writes a dump of ten million reviews into a
 temporary folder, runs the command in a process of its own and prints a line of the table in
-docs/DATASETS.md: command, size, peak resident memory in MiB, seconds by the clock. `--keep FOLDER`
-writes there and removes nothing.
+docs/DATASETS.md: command, size, peak resident memory in MiB, seconds by the clock and of processor.
+`--keep FOLDER` writes there and removes nothing, `--output FILE` adds the figures to a JSON file.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -191,15 +193,46 @@ def _reading(command: str, *more: str) -> Callable[[Path, int], list[str]]:
     return words
 
 
-def _converting(folder: Path, count: int) -> list[str]:
-    write_dataset(folder, count)
-    words = ["convert", str(folder / "big"), "--from", "ours", "--to", "mmrec", "--name", "big"]
-    return [*words, "--out", str(folder / "out")]
+def write_mmrec(folder: Path, count: int) -> None:
+    """Write an MMRec folder with so many interactions."""
+    generator, n_items = np.random.default_rng(9), max(count // 30, 10)
+    with (folder / "big.inter").open("w") as file:
+        file.write("userID\titemID\tx_label\n")
+        for size in _chunks(count):
+            rows = generator.integers(0, [max(count // 12, 10), n_items, 3], (size, 3)).tolist()
+            file.writelines(f"{user}\t{item}\t{label}\n" for user, item, label in rows)
+    np.save(folder / "text_feat.npy", generator.random((n_items, 64), dtype=np.float32))
+
+
+def write_embeddings(folder: Path, count: int) -> None:
+    """Write RecBole's file of vectors with so many items."""
+    generator = np.random.default_rng(10)
+    with (folder / "big.itememb").open("w") as file:
+        file.write("iid:token\titem_emb:float_seq\n")
+        for start, size in enumerate(_chunks(count)):
+            rows = generator.integers(0, 9999, (size, 16)).tolist()
+            file.writelines(
+                f"i{start * _CHUNK + n}\t{' '.join(map(str, row))}\n" for n, row in enumerate(rows)
+            )
+
+
+def _converting(
+    source: str, target: str, write: Callable[[Path, int], object]
+) -> Callable[[Path, int], list[str]]:
+    """Have `convert` read generated files."""
+
+    def words(folder: Path, count: int) -> list[str]:
+        write(folder, count)
+        place = folder / "big" if source == "ours" else folder
+        sides = ["--from", source, "--to", target, "--name", "big"]
+        return ["convert", str(place), *sides, "--out", str(folder / "out")]
+
+    return words
 
 
 CASES: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
     "interactions": ("reviews", _named(write_reviews, "1")),
-    "interactions-core": ("reviews", _named(write_reviews, "5")),
+    "interactions-core": ("reviews", _named(write_reviews, "10")),
     "release": ("triples", _named(write_release)),
     "link": ("lines", _named(write_links)),
     "attributes": ("rows", _named(write_products)),
@@ -210,12 +243,18 @@ CASES: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
     "align": ("interactions", _reading("align")),
     "describe": ("interactions", _reading("describe")),
     "noise": ("interactions", _reading("noise", "--kinds", "inter", "kg", "--levels", "0.1")),
-    "convert": ("interactions", _converting),
+    "noise-modality": (
+        "interactions",
+        _reading("noise", "--kinds", "modality", "--levels", "0.1"),
+    ),
+    "convert": ("interactions", _converting("ours", "mmrec", write_dataset)),
+    "convert-mmrec": ("interactions", _converting("mmrec", "ours", write_mmrec)),
+    "convert-recbole": ("items", _converting("recbole", "ours", write_embeddings)),
 }
 
 
-def measured(words: list[str]) -> tuple[float, float]:
-    """Run a command; return its peak resident memory in MiB and its seconds by the clock.
+def measured(words: list[str]) -> dict[str, float]:
+    """Run a command; return its peak resident memory, seconds by the clock and of processor.
 
     Raises:
         RuntimeError: It failed.
@@ -227,11 +266,15 @@ def measured(words: list[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {process.returncode}")
-    return usage.ru_maxrss / 1024, time.perf_counter() - start
+    return {
+        "peak_mib": round(usage.ru_maxrss / 1024),
+        "seconds": round(time.perf_counter() - start),
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime),
+    }
 
 
-def measure(case: str, count: int, folder: Path) -> str:
-    """Write the files, run the command and return a line of the table.
+def measure(case: str, count: int, folder: Path) -> dict[str, Any]:
+    """Write the files, run the command and return what was measured.
 
     The files are written by a process of their own: what a process has held counts for those that
     it starts.
@@ -240,12 +283,30 @@ def measure(case: str, count: int, folder: Path) -> str:
     run = subprocess.run([*writer, str(folder)], check=True, stdout=subprocess.PIPE, text=True)
     words = json.loads(run.stdout)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    memory, seconds = measured(words)
-    unit = CASES[case][0]
+    size = round(sum(path.stat().st_size for path in files) / 1e6)
+    return {"case": case, "count": count, "input_mb": size, **measured(words)}
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """Return a line of the table."""
+    case, count = found["case"], found["count"]
     return (
-        f"| `{case} {count}` | {count:,} {unit}, {size:,.0f} MB | {memory:,.0f} | {seconds:,.0f} |"
+        f"| `{case} {count}` | {count:,} {CASES[case][0]}, {found['input_mb']:,} MB | "
+        f"{found['peak_mib']:,} | {found['seconds']:,} | {found['processor_seconds']:,} |"
     )
+
+
+def add_result(found: Mapping[str, Any], path: Path) -> None:
+    """Add what was measured to a JSON file, in place of an earlier figure of the same case."""
+    # Here, since what this process holds would count for the command that it starts.
+    from benchmarks.measure import heading
+
+    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = [row for row in rows if (row["case"], row["count"]) != (found["case"], found["count"])]
+    rows = sorted([*rows, dict(found)], key=lambda row: (row["case"], row["count"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {**heading("python -m benchmarks.raw_files CASE COUNT"), "rows": rows}
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main() -> int:
@@ -255,15 +316,18 @@ def main() -> int:
     parser.add_argument("count", type=int)
     parser.add_argument("--keep", type=Path, help="write here and remove nothing")
     parser.add_argument("--write", type=Path, help="write the files here and run nothing")
+    parser.add_argument("--output", type=Path, help="JSON file that takes the figures")
     options = parser.parse_args()
     if options.write:
         options.write.mkdir(parents=True, exist_ok=True)
         print(json.dumps(CASES[options.case][1](options.write, options.count)))
-    elif options.keep:
-        print(measure(options.case, options.count, options.keep))
-    else:
-        with tempfile.TemporaryDirectory() as name:
-            print(measure(options.case, options.count, Path(name)))
+        return 0
+    with ExitStack() as stack:
+        folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        found = measure(options.case, options.count, folder)
+    print(line(found))
+    if options.output:
+        add_result(found, options.output)
     return 0
 
 

@@ -17,10 +17,10 @@ from recbole_slif.data.locate import (
     resolve_folder,
 )
 from recbole_slif.data.protocol import option
-from recbole_slif.data.tables import read_pieces
 from recbole_slif.data.validate import check_rows, open_matrix, read_ids, rows_by_position
 from recbole_slif.errors import DataError
 
+from .atomic_pieces import pieces_of
 from .number_file import NumberFile, counts_of, new_rows, sort_numbers
 from .numbered_rows import NumberedRows, places_in
 from .token_order import SortedTokens
@@ -102,7 +102,7 @@ class Checks:
         notes: Counter[str] = Counter()
         rows = 0
         fields = [self.config[key] for key in keys]
-        for table in read_pieces(path, required=fields):
+        for table in pieces_of(path, fields):
             notes.update(table.notes)
             rows += len(table.frame)
             yield [table.frame[name].tolist() for name in fields]

@@ -13,11 +13,11 @@ import numpy as np
 
 from recbole_slif.data.features import find_rows
 from recbole_slif.data.locate import feature_files, interaction_files
-from recbole_slif.data.tables import read_pieces
 from recbole_slif.data.validate import open_matrix
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
+from .atomic_pieces import pieces_of
 from .faults import Faults
 from .id_columns import IdColumn, Texts
 from .loading import Scratch, scratch_place
@@ -212,7 +212,7 @@ def _read_parts(
     fields = ["user_id", "item_id"]
     try:
         for label, part in enumerate(PARTS):
-            for table in read_pieces(files[part], required=fields) if part in files else ():
+            for table in pieces_of(files[part], fields) if part in files else ():
                 users, items = (table.frame[field].tolist() for field in fields)
                 store.add((users, items, np.full(len(users), label)))
         rows, tokens = store.finish()

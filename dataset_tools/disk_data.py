@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from recbole_slif.data.protocol import (
     option,
     parts_by_rank,
 )
-from recbole_slif.data.tables import read_pieces
 from recbole_slif.errors import DataError
 
+from .atomic_pieces import pieces_of
 from .core_split import ratio_cuts
 from .disk_features import DiskFeatures, read_features
 from .disk_graph import DiskGraph, read_graph
@@ -174,7 +174,7 @@ def _number_interactions(
     try:
         for path, phase in files:
             found: Counter[str] = Counter()
-            for table in _pieces(config, path, keep, list(fields)):
+            for table in pieces_of(path, list(fields), keep, config):
                 users, items = (table.frame[name].tolist() for name in fields)
                 store.add((users, items, np.full(len(users), phase)))
                 found.update(table.notes)
@@ -195,14 +195,6 @@ def _number_interactions(
     finally:
         store.close()
     return tuple(name for name in heads[0] if name in fields), rows, tokens
-
-
-def _pieces(config: Any, path: Path, keep: Any, required: list[str]) -> Iterator[Any]:
-    separator, encoding = (
-        option(config, "field_separator", "\t"),
-        option(config, "encoding", "utf-8"),
-    )
-    yield from read_pieces(path, separator, encoding, keep, (), required)
 
 
 def _distinct_pairs(

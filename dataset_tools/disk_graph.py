@@ -12,9 +12,8 @@ import numpy as np
 
 from recbole_slif.data.linking import joint_ids
 from recbole_slif.data.locate import missing_file
-from recbole_slif.data.protocol import option
-from recbole_slif.data.tables import read_pieces
 
+from .atomic_pieces import pieces_of
 from .number_file import NumberFile, NumberWriter, new_rows, sort_numbers
 from .numbered_rows import NumberedRows, places_in
 from .token_order import SortedTokens
@@ -105,15 +104,11 @@ def _number(
     """Read a file, if it is there, into rows of numbers."""
     scratch.mkdir()
     fields = [config[key] for key in keys]
-    separator, encoding = (
-        option(config, "field_separator", "\t"),
-        option(config, "encoding", "utf-8"),
-    )
     store = NumberedRows(scratch, "rows", kinds)
     found: Counter[str] = Counter()
     try:
         if path.is_file():
-            for table in read_pieces(path, separator, encoding, set(fields), (), fields):
+            for table in pieces_of(path, fields, set(fields), config):
                 columns: list[Any] = [table.frame[name].tolist() for name in fields]
                 if len(columns) < len(kinds):
                     columns.append(np.zeros(len(table.frame)))

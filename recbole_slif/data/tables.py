@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def read_pieces(
     keep: Collection[str] | None = None,
     drop: Collection[str] = (),
     required: Collection[str] = (),
+    tell: Callable[[int], object] | None = None,
     size: int = PIECE,
 ) -> Iterator[Table]:
     """Read and check one atomic file in pieces that together are `read_table`'s table.
@@ -87,6 +88,7 @@ def read_pieces(
         keep: .
         drop: .
         required: .
+        tell: Is told how many bytes of the file each piece is, for a progress bar.
         size: About how many bytes are in memory at once.
 
     Yields:
@@ -101,6 +103,8 @@ def read_pieces(
         with path.open("rb") as file:
             while (data := file.read(size)) or not before:
                 data += file.readline() if not data.endswith(b"\n") else b""
+                if tell is not None:
+                    tell(len(data))
                 lines = data.count(b"\n")
                 notes: Counter[str] = Counter()
                 data = _clean(path, data, encoding, notes, before)
