@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,10 +95,25 @@ def scratch_place(out: Path | None) -> Path:
 
 
 class Scratch(ScratchFolder):
-    """A scratch folder whose files are the caller's."""
+    """A folder of `scratch_place` for the caller's files; removes those of dead processes."""
 
     def _open(self) -> None:
-        pass
+        for other in self.folder.parent.glob(".dataset.*.partial"):
+            if not _runs(other.name.split(".")[2]):
+                shutil.rmtree(other, ignore_errors=True)
 
     def _close(self) -> None:
         pass
+
+
+def _runs(number: str) -> bool:
+    """Tell whether there is a process of a number, or it cannot be told."""
+    if os.name != "posix":
+        return True  # elsewhere signal 0 is no question
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (OSError, ValueError):
+        pass
+    return True

@@ -1,6 +1,7 @@
 """`describe`, `align` and `noise` write the same bytes on disk as in memory."""
 
 import json
+import os
 
 import pytest
 
@@ -116,3 +117,15 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
     assert main([*words, "--set", "use_gpu=False"]) == 2
     assert "cannot be kept there (No space left on device)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
+
+
+def test_what_a_killed_run_left_goes_and_what_another_uses_stays(tmp_path):
+    write_messy(tmp_path / "toy", 6)
+    out = tmp_path / "out"
+    dead, alive = (out / f".dataset.{number}.partial" for number in (999_999_999, os.getppid()))
+    for folder in (dead, alive):
+        folder.mkdir(parents=True)
+        (folder / "rows").write_text("x")
+    words = ["describe", "--dataset", "toy", "--data-path", str(tmp_path), "--out", str(out)]
+    assert main([*words, "--set", "use_gpu=False"]) == 0
+    assert not dead.exists() and (alive / "rows").exists()
