@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data_path, epochs, growth, ranking, self_loop
+from benchmarks import data_path, epochs, growth, limits, ranking, self_loop
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
@@ -16,6 +16,7 @@ from benchmarks.report import ratios, targets, whole_epoch
 from benchmarks.sides import Plan
 from recbole_slif.errors import DataError
 from recbole_slif.factory import load_data
+from recbole_slif.graph.sparse import SparseOperator
 
 TINY = Sizes(
     n_users=60,
@@ -242,3 +243,24 @@ def test_growth_of_few_edges(tmp_path, capsys):
         assert all(one["steps of an epoch"] in (154, 160, 166) for one in part["sizes"])
         assert part["fits"]["fitted sizes"] == 2
     assert "| 4,000 |" in capsys.readouterr().out
+
+
+# ---- limits ------------------------------------------------------------------------------------
+
+
+def test_every_part_of_a_small_epoch_is_set_beside_the_limits(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    assert limits.main(["--scale=0.01", "--rounds=1", f"--output={path}"]) == 0
+    found = json.loads(path.read_text("utf-8"))
+    assert min(found["limits"].values()) > 1e8
+    assert len(found["parts"]) == 8
+    for row in found["parts"]:
+        assert row["seconds"] > 0
+        counted = bool(row["bytes"] or row["operations"])
+        assert counted == (row["part"] != "graphs drawn and built")
+    assert "| optimizer |" in capsys.readouterr().out
+
+
+def test_the_bytes_of_a_product_are_its_entries_and_its_rows():
+    operator = SparseOperator.from_coo([0, 0, 2], [1, 3, 0], [1.0, 1.0, 1.0], (3, 4))
+    assert limits.product_bytes(operator, 64) == 3 * (256 + 8) + 3 * 260
