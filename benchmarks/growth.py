@@ -63,25 +63,30 @@ def parser() -> argparse.ArgumentParser:
     return own
 
 
-def sizes_of(edges: int) -> Sizes:
-    """Amazon-Book's counts, scaled to that many interactions; relations stay."""
+def sizes_of(edges: int, with_triples: bool) -> Sizes:
+    """Amazon-Book's counts, scaled to that many interactions; relations stay.
+
+    Without triples there is one for each item, so that what no model reads takes no time.
+    """
     base = Sizes()
     scale = edges / base.n_pairs
     names = ("n_users", "n_items", "n_entities", "n_triples")
     counts = {name: max(round(getattr(base, name) * scale), 50) for name in names}
+    if not with_triples:
+        counts |= {"n_triples": counts["n_items"], "n_entities": counts["n_items"] + 50}
     return Sizes(**counts, n_pairs=edges, dims=(("visual", 16),))
 
 
 def measure(model: str, edges: int, chosen: argparse.Namespace) -> dict[str, Any]:
     """Build a model, start an epoch twice and take some steps, in this process."""
-    dataset = ArrayDataset(synthetic_data(sizes_of(edges), 0))
+    with_triples = model == "SLIFMR" and "kg" not in chosen.ablation.split("_")
+    dataset = ArrayDataset(synthetic_data(sizes_of(edges, with_triples), 0))
     overrides = {}
     if model == "SLIFMR":
         overrides = {
             "attn_refresh": chosen.attention,
             "ablation": chosen.ablation,
             "sge_search": chosen.search,
-            "knn_k": 10,
         }
     batch = chosen.batch_size or -(-edges // EPOCH_STEPS)
     memory = PeakMemory()
@@ -180,23 +185,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             with threads_kept(1):
                 print(json.dumps(measure(chosen.models[0], chosen.edges[0], chosen)))
             return 0
-        models: dict[str, Any] = {}
-        for model in chosen.models:
-            sizes = []
+        result = {
+            **heading("python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])),
+            "clock": f"CPU seconds of one thread; {chosen.steps} steps timed, epochs extrapolated",
+            "models": {model: {} for model in chosen.models},
+        }
+        for model, part in result["models"].items():
+            part["sizes"] = []
             for edges in chosen.edges:
                 print(f"{model}, {edges:,} interactions ...", file=sys.stderr)
-                sizes.append(_in_a_process(model, edges, chosen))
-            models[model] = {"sizes": sizes, "fits": fits(sizes, chosen)}
+                part["sizes"].append(_in_a_process(model, edges, chosen))
+                part["fits"] = fits(part["sizes"], chosen)
+                result["load_average"] = os.getloadavg()
+                write_result(result, chosen.output, "growth")  # what is measured stays
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    result = {
-        **heading("python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])),
-        "load_average": os.getloadavg(),
-        "clock": f"CPU seconds of one thread; {chosen.steps} steps timed, an epoch extrapolated",
-        "models": models,
-    }
-    write_result(result, chosen.output, "growth")
     print(markdown(result))
     return 0
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import data_path, epochs, growth, limits, ranking, self_loop
+from benchmarks import data_path, epochs, growth, limits, precision, ranking, self_loop
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
@@ -264,3 +264,16 @@ def test_every_part_of_a_small_epoch_is_set_beside_the_limits(tmp_path, capsys):
 def test_the_bytes_of_a_product_are_its_entries_and_its_rows():
     operator = SparseOperator.from_coo([0, 0, 2], [1, 3, 0], [1.0, 1.0, 1.0], (3, 4))
     assert limits.product_bytes(operator, 64) == 3 * (256 + 8) + 3 * 260
+
+
+# ---- precision ---------------------------------------------------------------------------------
+
+
+def test_both_precisions_of_a_small_step_are_timed(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    assert precision.main(["--scale=0.01", "--rounds=1", f"--output={path}"]) == 0
+    models = json.loads(path.read_text("utf-8"))["models"]
+    assert len(models) == 3
+    for one in models.values():
+        assert list(one["seconds"]) == ["float32", "bfloat16"] and one["of float32"] > 0
+    assert "| LightGCN, 3 layers |" in capsys.readouterr().out
