@@ -9,8 +9,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-# No float16: even with its tables scaled to a largest entry of one, gradients of KGAT, KGIN and KGRec
-# came out wrong. bfloat16 has float32's range and needs no scale.
+# No float16: even with its tables scaled to a largest entry of one, gradients of KGAT, KGIN and
+# KGRec came out wrong. bfloat16 has float32's range and needs no scale.
 _TYPES = {"float32": None, "bfloat16": torch.bfloat16}
 _IN_FORCE: ContextVar[torch.dtype | None] = ContextVar("table_precision", default=None)
 
