@@ -173,8 +173,13 @@ def markdown(result: Mapping[str, Any]) -> str:
             f"| {one['seconds of an epoch']:.0f} s | {one['peak in GiB'] or 0:.2f} GiB |"
             for one in part["sizes"]
         ]
-        lines += ["", ", ".join(f"{key}: {value:.4g}" for key, value in part["fits"].items()), ""]
+        lines += ["", _named(part["fits"]), ""]
     return "\n".join(lines)
+
+
+def _named(found: Mapping[str, Any]) -> str:
+    shown = {key: "none" if value is None else f"{value:.4g}" for key, value in found.items()}
+    return ", ".join(f"{key}: {value}" for key, value in shown.items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
