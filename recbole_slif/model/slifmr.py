@@ -1,7 +1,4 @@
-"""SLIF-MR: self-loop iterative fusion of interactions, a knowledge graph and item features.
-
-Paper: Guo et al., arXiv 2507.09998, 2025. No official code is public.
-"""
+"""SLIF-MR: self-loop iterative fusion of interactions, a knowledge graph and item features."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from typing import Any
 import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_slif.batch_parts import whole_batch
 from recbole_slif.layers.fusion import build_fusion
@@ -47,7 +45,8 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
     Every reading of an ambiguous equation is a key of `properties/model/SLIFMR.yaml`.
 
     Citation: J. Guo, J. Jiang, Z. Guo, B. Song, Y. Sun. "SLIF-MR: Self-loop Iterative Fusion of
-    Heterogeneous Auxiliary Information for Multimodal Recommendation", arXiv 2507.09998, 2025.
+    Heterogeneous Auxiliary Information for Multimodal Recommendation", arXiv 2507.09998, 2025. No
+    official code is public.
     """
 
     view_mask: Tensor
@@ -130,27 +129,34 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         self._full_graphs = self._full_graphs or self.self_loop.full_graphs()
         return self._full_graphs
 
-    def extract(self) -> tuple[Tensor, list[Tensor]]:
+    def extract(self, wanted: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
         """Propagate on all graphs, Section III-A3.
+
+        Args:
+            wanted: distinct ids of the users and of the items to return; None for all.
 
         Returns:
             users `[n_users, d]` of the interaction graph, and one item table `[n_items, d]` per
             view: interaction, then feature and knowledge where they are switched on.
         """
-        graphs = self._graphs()
-        readout = self.settings["readout_interaction"]
+        graphs, readout = self._graphs(), self.settings["readout_interaction"]
         start = torch.cat([self.user_embedding.weight, self._item_rows("interaction")])
-        nodes = light_convolution(graphs.bipartite, start, self._depth("interaction"), readout)
-        users, items = nodes.split([self.n_users, self.n_items])
-        views = [items]
+        rows, items, sizes = None, None, [self.n_users, self.n_items]
+        if wanted is not None:
+            users, items = wanted
+            rows, sizes = torch.cat([users, items + self.n_users]), [len(users), len(items)]
+        depth = self._depth("interaction")
+        nodes = light_convolution(graphs.bipartite, start, depth, readout, rows)
+        user_rows, *views = nodes.split(sizes)
         if self.feature_branch is not None:
-            rows, depth = self._item_rows("feature"), self._depth("feature")
-            views.append(self.feature_branch(rows, depth, graphs.correlation, graphs.base_share))
+            table, depth = self._item_rows("feature"), self._depth("feature")
+            view = self.feature_branch(table, depth, graphs.correlation, graphs.base_share)
+            views.append(view if items is None else F.embedding(items, view))
         if self.knowledge_branch is not None:
-            entities = self.entity_embedding.weight
-            entities = self.knowledge_branch(entities, graphs.triples, self._depth("knowledge"))
-            views.append(entities[: self.n_items])
-        return users, views
+            view = self.entity_embedding.weight
+            view = self.knowledge_branch(view, graphs.triples, self._depth("knowledge"))
+            views.append(view[: self.n_items] if items is None else F.embedding(items, view))
+        return user_rows, views
 
     def _depth(self, branch: str) -> int:
         own = self.settings[f"n_layers_{branch}"]
@@ -172,32 +178,26 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, ...]:
         """Return the weighted parts of Eq. (24) in the order of `loss_names`."""
-        whole, user = whole_batch(interaction), interaction[self.USER_ID]
-        # every item once: a double would be its own false negative in Eq. (19)
-        items, position = torch.unique(item_pairs(self, interaction), return_inverse=True)
-        users, views = self.extract()
-        in_batch, mask, unified = self._rows(views, items)
-        user_rows = nn.functional.embedding(user, users)
-        scores = user_rows.repeat(2, 1).mul(nn.functional.embedding(position, unified)).sum(dim=1)
-        ranking = bpr_loss(scores[: len(user)], scores[len(user) :])
-        scope = self.settings["cl_scope"]
+        whole, scope = whole_batch(interaction), self.settings["cl_scope"]
+        items = torch.unique(item_pairs(self, whole))  # a double is its own negative in Eq. (19)
+        if scope == "all":
+            items = torch.arange(self.n_items, device=items.device)
+        users, user_place = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        user_rows, views = self.extract((users, items))
+        mask = self.view_mask[items]
+        unified = self.fuse(views, mask)
+        user_rows = F.embedding(user_place, user_rows)
+        item_place = torch.searchsorted(items, item_pairs(self, interaction))
+        scores = user_rows.repeat(2, 1).mul(F.embedding(item_place, unified)).sum(dim=1)
+        ranking = bpr_loss(scores[: len(user_rows)], scores[len(user_rows) :])
         if scope == "all":  # but [PAD]
-            in_batch, mask = [view[1:] for view in views], self.view_mask[1:]
-            unified = self.fuse(in_batch, mask)
-        elif whole is not interaction:  # items are compared with those of all processes' parts
-            named = whole[self.ITEM_ID] if scope == "positives" else item_pairs(self, whole)
-            in_batch, mask, unified = self._rows(views, torch.unique(named))
+            *views, unified, mask = (part[1:] for part in (*views, unified, mask))
         elif scope == "positives":
-            place = torch.searchsorted(items, torch.unique(interaction[self.ITEM_ID]))
-            *in_batch, unified = (nn.functional.embedding(place, x) for x in (*in_batch, unified))
+            place = torch.searchsorted(items, torch.unique(whole[self.ITEM_ID]))
+            *views, unified = (F.embedding(place, x) for x in (*views, unified))
             mask = mask[place]
         last = self._norm(whole), *self._translation(len(whole[self.USER_ID]))
-        return ranking, *self.consistency_loss(in_batch, unified, mask), *last
-
-    def _rows(self, views: list[Tensor], items: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Return rows of the `items` `[n]`: each view, which views they have, the unified rows."""
-        rows, mask = [nn.functional.embedding(items, view) for view in views], self.view_mask[items]
-        return rows, mask, self.fuse(rows, mask)
+        return ranking, *self.consistency_loss(views, unified, mask), *last
 
     def consistency_loss(
         self, views: list[Tensor], unified: Tensor, mask: Tensor
@@ -226,7 +226,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         if self.settings["reg_scope"] == "all":
             used, count = [self.user_embedding.weight, *tables], 1
         else:
-            used, count = [nn.functional.embedding(items, rows) for rows in tables], len(user)
+            used, count = [F.embedding(items, rows) for rows in tables], len(user)
             used.append(self.user_embedding(user))
         if self.knowledge_branch is not None and self.settings["attn_refresh"] == "step":
             used += self.knowledge_branch.used_parameters(self._graphs().triples)

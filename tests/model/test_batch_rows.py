@@ -20,6 +20,7 @@ def loss_and_gradients(model, batch, few, monkeypatch):
     torch.manual_seed(7)
     model.zero_grad()
     loss = model.calculate_loss(batch)
+    loss = sum(loss) if isinstance(loss, tuple) else loss
     loss.backward()
     return loss.detach(), {name: part.grad for name, part in model.named_parameters()}
 
@@ -29,6 +30,9 @@ def loss_and_gradients(model, batch, few, monkeypatch):
     [
         ("LightGCN", {"n_layers": 1}),
         ("LightGCN", {"n_layers": 3}),
+        ("SLIFMR", {"cl_scope": "positives"}),
+        ("SLIFMR", {"cl_scope": "batch", "attn_refresh": "epoch"}),
+        ("SLIFMR", {"cl_scope": "all", "ablation": "kg_mm"}),
         ("KGAT", {"layers": [8], "mess_dropout": 0.2}),
         ("KGAT", {"layers": [8, 4, 2], "mess_dropout": 0.2}),
     ],
@@ -41,6 +45,20 @@ def test_cut_rows_change_neither_loss_nor_gradients(tmp_path, monkeypatch, name,
     assert gradients.keys() == others.keys()
     for key, gradient in gradients.items():
         torch.testing.assert_close(others[key], gradient)
+
+
+@pytest.mark.parametrize("few", [0.0, 2.0])
+def test_views_of_some_users_and_items_are_rows_of_the_whole_ones(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(sparse, "_FEW_ROWS", few)
+    model, _ = model_and_batch(tmp_path, "SLIFMR")
+    model.eval()
+    users, items = torch.tensor([4, 1]), torch.tensor([2, 3, 7])
+    all_users, all_views = model.extract()
+    some_users, some_views = model.extract((users, items))
+    torch.testing.assert_close(some_users, all_users[users])
+    assert len(some_views) == len(all_views) == 3
+    for some, whole in zip(some_views, all_views, strict=True):
+        torch.testing.assert_close(some, whole[items])
 
 
 @pytest.mark.parametrize("name", ["LightGCN", "KGAT"])
