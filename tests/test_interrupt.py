@@ -16,7 +16,11 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 @pytest.fixture(autouse=True)
 def inside(tmp_path, monkeypatch):
+    """Work in a folder, and hear Ctrl-C even where a shell started the tests in the background."""
     monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def words(tmp_path, **changes):
