@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .progress import bar
+from .sorted_runs import merged_runs
 
 _ROW_BYTES = 12
 CHUNK = 1 << 18
@@ -118,15 +119,10 @@ def sort_numbers(source: NumberFile, target: Path, what: str) -> NumberFile:
         runs.replace(target)
         return NumberFile(target)
     piece = max(_MERGED // len(ends), _LEAST_PIECE)
-    waiting = [
-        _Run(NumberFile(runs), start, end, piece)
-        for start, end in zip([0, *ends], ends, strict=False)
-    ]
+    waiting = merged_runs(NumberFile(runs), ends, piece, _last_row, _count_up_to)
     with NumberWriter(target) as out, bar(ends[-1] * _ROW_BYTES, f"merge {what}") as shown:
-        while waiting := [run for run in waiting if run.fill()]:
-            edges = [tuple(run.rows[-1].tolist()) for run in waiting if not run.ended]
-            edge = min(edges) if edges else None
-            rows = np.concatenate([run.take(edge) for run in waiting])
+        for parts in waiting:
+            rows = np.concatenate(parts)
             out.write(_in_order(rows))
             shown.update(rows.nbytes)
     runs.unlink()
@@ -141,37 +137,14 @@ def _first_two(rows: np.ndarray) -> np.ndarray:
     return rows[:, 0].astype(np.uint64) << np.uint64(32) | rows[:, 1]
 
 
-class _Run:
-    """A stretch of sorted rows, read in pieces.
+def _last_row(rows: np.ndarray) -> tuple[int, ...]:
+    return tuple(rows[-1].tolist())
 
-    Attributes:
-        rows: Those in memory.
-        ended: Whether no others are on disk.
-    """
 
-    def __init__(self, source: NumberFile, start: int, end: int, piece: int) -> None:
-        self._source, self._at, self._end, self._piece = source, start, end, piece
-        self.rows = np.empty((0, 3), dtype="<u4")
-        self.ended = start == end
-
-    def fill(self) -> bool:
-        """Read on where few rows are left; return whether there are any."""
-        if not self.ended and 2 * len(self.rows) <= self._piece:
-            stop = min(self._at + self._piece, self._end)
-            self.rows = np.concatenate([self.rows, self._source.read(self._at, stop)])
-            self._at = stop
-            self.ended = stop == self._end
-        return bool(len(self.rows))
-
-    def take(self, edge: tuple[int, ...] | None) -> np.ndarray:
-        """Remove and return the rows up to one; all for None."""
-        place = len(self.rows)
-        if edge is not None:
-            keys, key = _first_two(self.rows), np.uint64(edge[0] << 32 | edge[1])
-            low, high = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
-            place = int(low + np.searchsorted(self.rows[low:high, 2], edge[2], side="right"))
-        taken, self.rows = self.rows[:place], self.rows[place:].copy()
-        return taken
+def _count_up_to(rows: np.ndarray, edge: tuple[int, ...]) -> int:
+    keys, key = _first_two(rows), np.uint64(edge[0] << 32 | edge[1])
+    low, high = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
+    return int(low + np.searchsorted(rows[low:high, 2], edge[2], side="right"))
 
 
 def new_rows(chunks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -17,6 +17,7 @@ from .journal import Journal
 from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
 from .scratch_folder import JOURNAL, ScratchFolder
+from .sorted_runs import merged_runs
 from .token_order import SortedTokens, TokenSorter
 
 # A batch ends at so many rows, or so many characters of their tokens.
@@ -181,45 +182,17 @@ def _pairs(rows: np.ndarray, n_items: int) -> np.ndarray:
 def _merge(source: RowFile, ends: Sequence[int], target: Path, latest: bool, n_items: int) -> None:
     """Merge sorted runs, each without repeated pairs, into one such file."""
     piece = max(_MERGED // len(ends), _LEAST_PIECE)
-    runs = [_Run(source, start, end, piece) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def last_pair(rows: np.ndarray) -> np.uint64:
+        return _pairs(rows[-1:], n_items)[0]
+
+    def up_to(rows: np.ndarray, pair: np.uint64) -> int:
+        return int(np.searchsorted(_pairs(rows, n_items), pair, side="right"))
+
     with (
         RowWriter(target) as out,
         bar(len(source) * ROW.itemsize, "merge interactions") as shown,
     ):
-        while runs := [run for run in runs if run.fill()]:
-            edges = [_pairs(run.rows[-1:], n_items)[0] for run in runs if not run.ended]
-            edge = min(edges) if edges else None
-            parts = [run.take(edge, n_items) for run in runs]
+        for parts in merged_runs(source, ends, piece, last_pair, up_to):
             out.write(_distinct(parts, latest, n_items))
             shown.update(sum(part.nbytes for part in parts))
-
-
-class _Run:
-    """A stretch of sorted rows, read in pieces.
-
-    Attributes:
-        rows: Those in memory.
-        ended: Whether no others are on disk.
-    """
-
-    def __init__(self, source: RowFile, start: int, end: int, piece: int) -> None:
-        self._source, self._at, self._end, self._piece = source, start, end, piece
-        self.rows = np.empty(0, dtype=ROW)
-        self.ended = start == end
-
-    def fill(self) -> bool:
-        """Read on where few rows are left; return whether there are any."""
-        if not self.ended and 2 * len(self.rows) <= self._piece:
-            stop = min(self._at + self._piece, self._end)
-            self.rows = np.concatenate([self.rows, self._source.read(self._at, stop)])
-            self._at = stop
-            self.ended = stop == self._end
-        return bool(len(self.rows))
-
-    def take(self, edge: np.uint64 | None, n_items: int) -> np.ndarray:
-        """Remove and return the rows up to a pair; all for None."""
-        place = len(self.rows)
-        if edge is not None:
-            place = int(np.searchsorted(_pairs(self.rows, n_items), edge, side="right"))
-        taken, self.rows = self.rows[:place], self.rows[place:].copy()
-        return taken
