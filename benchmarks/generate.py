@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,13 @@ class Sizes:
     n_relations: int = 39
     n_triples: int = 686_516
     dims: tuple[tuple[str, int], ...] = (("visual", 128), ("text", 128))
+
+    def scaled(self, factor: float, least: int = 0) -> Sizes:
+        """Return the counts times a factor, at least so many of each; relations and widths stay."""
+        names = ("n_users", "n_items", "n_pairs", "n_entities", "n_triples")
+        return replace(
+            self, **{name: max(round(getattr(self, name) * factor), least) for name in names}
+        )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -34,7 +35,7 @@ import numpy as np
 
 from benchmarks.dataset import ArrayDataset
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import PeakMemory, heading, threads_kept, write_result
+from benchmarks.measure import PeakMemory, command_line, heading, threads_kept, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 
@@ -68,13 +69,11 @@ def sizes_of(edges: int, with_triples: bool) -> Sizes:
 
     Without triples there is one for each item, so that what no model reads takes no time.
     """
-    base = Sizes()
-    scale = edges / base.n_pairs
-    names = ("n_users", "n_items", "n_entities", "n_triples")
-    counts = {name: max(round(getattr(base, name) * scale), 50) for name in names}
-    if not with_triples:
-        counts |= {"n_triples": counts["n_items"], "n_entities": counts["n_items"] + 50}
-    return Sizes(**counts, n_pairs=edges, dims=(("visual", 16),))
+    base = Sizes(dims=(("visual", 16),))
+    sizes = replace(base.scaled(edges / base.n_pairs, least=50), n_pairs=edges)
+    if with_triples:
+        return sizes
+    return replace(sizes, n_triples=sizes.n_items, n_entities=sizes.n_items + 50)
 
 
 def measure(model: str, edges: int, chosen: argparse.Namespace) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(json.dumps(measure(chosen.models[0], chosen.edges[0], chosen)))
             return 0
         result = {
-            **heading("python -m benchmarks.growth " + " ".join(argv or sys.argv[1:])),
+            **heading(command_line("benchmarks.growth", argv)),
             "clock": f"CPU seconds of one thread; {chosen.steps} steps timed, epochs extrapolated",
             "models": {model: {} for model in chosen.models},
         }

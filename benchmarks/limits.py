@@ -14,11 +14,10 @@ a cache. Small work beside (masks, sums of layers, sorting) is in the time but n
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.dataset import ArrayDataset
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import heading, seconds, threads_kept, write_result
+from benchmarks.measure import seconds, threads_kept, timed_heading, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from recbole_slif.graph.item_item import knn_graph
@@ -201,9 +200,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the measurements; returns the exit status."""
     chosen = parser().parse_args(argv)
-    base = Sizes()
-    names = ("n_users", "n_items", "n_pairs", "n_entities", "n_triples")
-    sizes = replace(base, **{name: round(getattr(base, name) * chosen.scale) for name in names})
+    sizes = Sizes().scaled(chosen.scale)
     overrides = {"attn_refresh": "step", "prune_ui": 0.0, "prune_kg": 0.0}
     try:
         with threads_kept(1):
@@ -218,9 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     result = {
-        **heading("python -m benchmarks.limits " + " ".join(argv or sys.argv[1:])),
-        "load_average": os.getloadavg(),
-        "clock": "CPU seconds of one thread",
+        **timed_heading("benchmarks.limits", argv),
         "limits": limits,
         "seconds of a whole step": statistics.median(step),
         "parts": found,

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -55,6 +56,20 @@ def heading(command: str | None = None) -> dict[str, Any]:
     """Return what every result begins with: the date, its command if there is one, the machine."""
     named = {} if command is None else {"command": command}
     return {"date": date.today().isoformat(), **named, "machine": machine()}
+
+
+def command_line(module: str, argv: Sequence[str] | None) -> str:
+    """Return the command that a benchmark was started by; without words the process's own."""
+    return " ".join(["python -m", module, *(argv or sys.argv[1:])])
+
+
+def timed_heading(module: str, argv: Sequence[str] | None) -> dict[str, Any]:
+    """Return `heading` of a benchmark timed on one thread, with the load and what was counted."""
+    return {
+        **heading(command_line(module, argv)),
+        "load_average": os.getloadavg(),
+        "clock": "CPU seconds of one thread",
+    }
 
 
 def write_result(result: Mapping[str, Any], path: Path | None, name: str = "") -> None:

@@ -10,17 +10,15 @@ The metrics of both are compared by whole runs, such as
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from time import process_time
 from typing import Any
 
 from benchmarks.dataset import ArrayDataset
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import heading, medians, threads_kept, write_result
+from benchmarks.measure import medians, threads_kept, timed_heading, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from recbole_slif.graph.table_storage import stored_tables
@@ -61,9 +59,7 @@ def measure(plan: Plan, dataset: ArrayDataset, rounds: int) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the measurements; returns the exit status."""
     chosen = parser().parse_args(argv)
-    base = Sizes(dims=(("visual", 16),))
-    names = ("n_users", "n_items", "n_pairs", "n_entities", "n_triples")
-    sizes = replace(base, **{name: round(getattr(base, name) * chosen.scale) for name in names})
+    sizes = Sizes(dims=(("visual", 16),)).scaled(chosen.scale)
     try:
         with threads_kept(1):
             dataset = ArrayDataset(synthetic_data(sizes, 0))
@@ -72,9 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     result = {
-        **heading("python -m benchmarks.precision " + " ".join(argv or sys.argv[1:])),
-        "load_average": os.getloadavg(),
-        "clock": "CPU seconds of one thread",
+        **timed_heading("benchmarks.precision", argv),
         "models": found,
     }
     write_result(result, chosen.output, "precision")

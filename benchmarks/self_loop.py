@@ -16,7 +16,6 @@ scaled up to all of them.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ import torch
 
 from benchmarks.dataset import ArrayDataset
 from benchmarks.generate import Sizes, synthetic_data
-from benchmarks.measure import PeakMemory, heading, seconds, threads_kept, write_result
+from benchmarks.measure import PeakMemory, seconds, threads_kept, timed_heading, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from recbole_slif.graph.approximate import approximate_top_k_cosine
@@ -161,9 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     result = {
-        **heading(f"python -m benchmarks.self_loop {' '.join(argv or sys.argv[1:])}".strip()),
-        "load_average": os.getloadavg(),
-        "clock": "CPU seconds of one thread",
+        **timed_heading("benchmarks.self_loop", argv),
         "sizes": found,
         "searches": searches,
     }
