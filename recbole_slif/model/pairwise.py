@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -55,18 +56,20 @@ def _triple_nodes(model: GraphRecommender, interaction: Any) -> tuple[Tensor, Te
 
 
 def penalty_rows(
-    model: GraphRecommender,
-    interaction: Any,
-    rows: TripleRows,
-    tables: tuple[Tensor, Tensor],
-    squared: bool,
+    interaction: Any, rows: TripleRows, squared: bool, look_up: Callable[[Any], TripleRows]
 ) -> TripleRows:
     """Return the rows that a penalty takes: `rows`, or those of all processes' parts of the batch.
 
     A root of a sum is not the sum of its parts' roots, so a penalty that is not squared takes all.
+
+    Args:
+        interaction: the batch, or this process's part of it.
+        rows: its rows.
+        squared: whether the penalty is.
+        look_up: returns the rows of another batch from the same tables.
     """
     whole = whole_batch(interaction)
-    return rows if squared or whole is interaction else triple_rows(model, whole, *tables)
+    return rows if squared or whole is interaction else look_up(whole)
 
 
 def ranking_loss(rows: TripleRows) -> Tensor:

@@ -5,6 +5,7 @@ Paper: He et al., SIGIR 2020.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class LightGCN(GraphRecommender, GeneralRecommender):
         nodes = batch_nodes(self, interaction)
         rows = rows_at(self, interaction, nodes, self._propagate(nodes))
         tables = self.user_embedding.weight, self.item_embedding.weight
-        ego = triple_rows(self, interaction, *tables)
-        ego = penalty_rows(self, interaction, ego, tables, self.require_pow)
+        look_up = partial(triple_rows, self, users=tables[0], items=tables[1])
+        ego = penalty_rows(interaction, look_up(interaction), self.require_pow, look_up)
         penalty = row_penalty(*ego, squared=self.require_pow)
         return ranking_loss(rows) + self.reg_weight * penalty

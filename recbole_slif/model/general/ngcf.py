@@ -5,6 +5,7 @@ Paper: Wang et al., SIGIR 2019.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -118,6 +119,7 @@ class NGCF(GraphRecommender, GeneralRecommender):
         if self.reg_rows == "ego":
             tables = self.user_embedding.weight, self.item_embedding.weight
             penalised = triple_rows(self, interaction, *tables)
-        penalised = penalty_rows(self, interaction, penalised, tables, self.require_pow)
+        look_up = partial(triple_rows, self, users=tables[0], items=tables[1])
+        penalised = penalty_rows(interaction, penalised, self.require_pow, look_up)
         penalty = row_penalty(*penalised, squared=self.require_pow)
         return ranking_loss(rows) + self.reg_weight * penalty

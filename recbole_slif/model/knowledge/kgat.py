@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.translation import translation_loss
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
-from recbole_slif.model.pairwise import batch_nodes, ranking_loss, rows_at
+from recbole_slif.model.pairwise import batch_nodes, penalty_rows, ranking_loss, rows_at
 
 
 class KGAT(GraphRecommender, KnowledgeRecommender):
@@ -190,12 +191,11 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its propagated rows."""
-        whole, squared = whole_batch(interaction), self.settings["require_pow"]
-        nodes = batch_nodes(self, whole)
-        table = self._propagate(nodes)
-        rows = penalised = rows_at(self, interaction, nodes, table)
-        if not squared and whole is not interaction:  # a root of a sum takes all rows
-            penalised = rows_at(self, whole, nodes, table)
+        squared = self.settings["require_pow"]
+        nodes = batch_nodes(self, whole_batch(interaction))
+        look_up = partial(rows_at, self, nodes=nodes, table=self._propagate(nodes))
+        rows = look_up(interaction)
+        penalised = penalty_rows(interaction, rows, squared, look_up)
         penalty = row_penalty(*penalised, squared=squared)
         return ranking_loss(rows) + self.settings["reg_weight"] * penalty
 

@@ -5,6 +5,7 @@ Paper: Wang et al., WWW 2021.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,8 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
         """Return the ranking loss of a batch with its penalty and the intents' independence."""
         tables, squared = self.forward(), self.settings["require_pow"]
         rows = triple_rows(self, interaction, *tables)
-        penalised = penalty_rows(self, interaction, rows, tables, squared)
+        look_up = partial(triple_rows, self, users=tables[0], items=tables[1])
+        penalised = penalty_rows(interaction, rows, squared, look_up)
         penalty = row_penalty(*penalised, squared=squared)
         shared = independence(
             self.relation_logits, self.settings["ind"], self.settings["temperature"]
