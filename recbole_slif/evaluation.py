@@ -1,10 +1,9 @@
-"""Full-sort evaluation in blocks: one propagation, one matrix product a block, RecBole's metrics.
+"""Full-sort evaluation in blocks: one propagation, one kept score matrix, RecBole's metrics.
 
 RecBole's own loop builds a fresh score matrix, a dense matrix of positives and several index
-tensors for each batch. Here scores go into one kept buffer, history and positives are flat index
-lists cut from a CSR layout, and only the top K leave the block. On a CPU the buffer holds items by
-users, which the matrix product writes faster, to the same bits. The metric classes are RecBole's,
-fed with the same data structure, so the figures are the same to the last digit.
+tensors for each batch. Here scores go into one kept buffer (`scoring`), history and positives are
+flat index lists cut from a CSR layout, and only the top K leave the block. The metric classes are
+RecBole's, fed with the same data structure, so the figures are the same to the last digit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.interaction import Interaction
 from recbole.evaluator import Collector, Evaluator
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import metric_information
@@ -27,10 +25,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_slif.ranking import exact_top_k
+from recbole_slif.scoring import BlockScorer
 
 BLOCK_USERS = 256
-PREDICT_PAIRS = 65_536
-ITEMS_BY_USERS = 64
 
 
 class SafeCollector(Collector):
@@ -123,76 +120,6 @@ def supports(loader: Any) -> bool:
     return isinstance(loader, FullSortEvalDataLoader) and not loader.is_sequential
 
 
-class BlockScorer:
-    """Scores users against all items in blocks, by tables where the model has them.
-
-    Args:
-        model: any RecBole recommender.
-        dataset: the data set of the evaluation loader, for user and item columns.
-        user_rows: RecBole's `Interaction` of the evaluated users, or None to build one.
-    """
-
-    def __init__(self, model: Any, dataset: Any, user_rows: Any | None = None) -> None:
-        self.model = model
-        self.dataset = dataset
-        self.user_rows = user_rows
-        self.n_items = int(dataset.item_num)
-        self._tables: tuple[Tensor, Tensor] | None = None
-        self._buffer = torch.zeros(0)
-        if hasattr(model, "score_tables"):
-            if hasattr(model, "clear_tables"):
-                model.clear_tables()
-            self._tables = model.score_tables()
-
-    @property
-    def device(self) -> torch.device:
-        """Device the scores lie on."""
-        if self._tables is not None:
-            return self._tables[1].device
-        return torch.device(getattr(self.model, "device", "cpu"))
-
-    def scores(self, users: np.ndarray, start: int = 0) -> Tensor:
-        """Raw scores `[len(users), n_items]`; `start` is their position among the user rows.
-
-        On a CPU and for `ITEMS_BY_USERS` users or more they are a transposed view of
-        `[n_items, len(users)]`: the same bits, sooner. Below 12 users the bits could differ.
-        """
-        if self._tables is None:
-            return self._predicted(users, start)
-        user_table, item_table = self._tables
-        rows = torch.from_numpy(users).to(item_table.device)
-        block = torch.nn.functional.embedding(rows, user_table)
-        room = len(users) * len(item_table)
-        if self._buffer.numel() < room or self._buffer.device != item_table.device:
-            self._buffer = item_table.new_empty(room)
-        out = self._buffer[:room]
-        if item_table.device.type != "cpu" or len(users) < ITEMS_BY_USERS:
-            return torch.mm(block, item_table.T, out=out.view(len(users), -1))
-        return torch.mm(item_table, block.T, out=out.view(-1, len(users))).T
-
-    def _predicted(self, users: np.ndarray, start: int) -> Tensor:
-        if self.user_rows is None:
-            ids = Interaction({self.dataset.uid_field: torch.from_numpy(users)})
-            rows = self.dataset.join(ids)
-        else:
-            rows = self.user_rows[start : start + len(users)]
-        try:
-            scores = self.model.full_sort_predict(rows.to(self.device))
-        except NotImplementedError:
-            scores = self._pairwise(rows)
-        return scores.view(-1, self.n_items)
-
-    def _pairwise(self, rows: Interaction) -> Tensor:
-        items = self.dataset.get_item_feature()
-        pairs = rows.repeat_interleave(self.n_items)
-        pairs.update(items.repeat(len(rows)))
-        parts = []
-        for start in range(0, len(pairs), PREDICT_PAIRS):
-            part = pairs[start : start + PREDICT_PAIRS].to(self.device)
-            parts.append(self.model.predict(part).reshape(-1))
-        return torch.cat(parts)
-
-
 class BlockedFullSortEvaluator:
     """Evaluates any RecBole model on a full-sort loader and lets RecBole's metrics count.
 
@@ -271,20 +198,17 @@ class BlockedFullSortEvaluator:
         scorer = BlockScorer(model, loader._dataset, getattr(loader, "user_df", None))
         found: dict[str, list[Tensor]] = {}
         for start, stop in self._blocks(len(lists.users), show_progress):
-            scores = scorer.scores(lists.users[start:stop], start)
+            strides = scorer.strides(stop - start)
+            known = lists.flat("history", start, stop, strides, "cpu")
+            scores, maxima = scorer.without(known, lists.users[start:stop], start)
             width, device = scores.shape[1], scores.device
-            scores[:, 0] = -np.inf
-            by_item = scores.stride(0) == 1 and scores.stride(1) == len(scores)
-            strides = (1, len(scores)) if by_item else (width, 1)
-            memory = (scores.T if by_item else scores).view(-1)
-            memory[lists.flat("history", start, stop, strides, device)] = -np.inf
             positives = lists.flat("positive", start, stop, (width, 1), device)
             if self._ranker is not None:
                 rows = torch.div(positives, width, rounding_mode="floor")
                 whole = scores.contiguous()
                 self._ranker.eval_batch_collect(whole, None, rows, positives - rows * width)
             counts = torch.from_numpy(np.diff(lists.positive_indptr[start : stop + 1]))
-            for name, part in self._top(scores, positives, counts.to(device)).items():
+            for name, part in self._top(scores, maxima, positives, counts.to(device)).items():
                 found.setdefault(name, []).append(part)
         for name, parts in found.items():
             self.collector.data_struct.set(name, torch.cat(parts))
@@ -293,13 +217,15 @@ class BlockedFullSortEvaluator:
             struct.set("rec.meanrank", self._ranker.get_data_struct().get("rec.meanrank"))
         return struct
 
-    def _top(self, scores: Tensor, positives: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    def _top(
+        self, scores: Tensor, maxima: Tensor | None, positives: Tensor, counts: Tensor
+    ) -> dict[str, Tensor]:
         """A block's lists: the top K items and, beside the hits, the number of positives."""
         need = self.collector.register.need
         if not (need("rec.topk") or need("rec.items")):
             return {}
         rows, width = scores.shape
-        top = exact_top_k(scores, max(self.config["topk"]))
+        top = exact_top_k(scores, max(self.config["topk"]), maxima)
         found = {"rec.items": top} if need("rec.items") else {}
         if not need("rec.topk"):
             return found

@@ -16,8 +16,8 @@ import torch
 from recbole_slif.checkpoint import load_model
 from recbole_slif.console import Parser
 from recbole_slif.errors import ConfigError, DataError
-from recbole_slif.evaluation import BlockScorer
 from recbole_slif.ranking import exact_top_k
+from recbole_slif.scoring import BlockScorer
 
 SPLITS = ("train", "valid", "test")
 _TITLES = ("title", "name", "movie_title", "item_name")

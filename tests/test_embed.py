@@ -13,8 +13,8 @@ from recbole_slif.checkpoint import load_model
 from recbole_slif.data.features import load_features
 from recbole_slif.embed import Vectors, embed, main, projector
 from recbole_slif.errors import ConfigError
-from recbole_slif.evaluation import BlockScorer
 from recbole_slif.explain.views import look_inside
+from recbole_slif.scoring import BlockScorer
 from tests.running import build, settings
 
 

@@ -5,14 +5,13 @@ from recbole.data import data_preparation
 from recbole.trainer import Trainer
 
 from recbole_slif.evaluation import (
-    ITEMS_BY_USERS,
     BlockedFullSortEvaluator,
-    BlockScorer,
     EvalLists,
     SafeCollector,
     supports,
 )
-from recbole_slif.ranking import exact_top_k
+from recbole_slif.ranking import GROUP, exact_top_k
+from recbole_slif.scoring import ITEMS_BY_USERS, BlockScorer
 from recbole_slif.trainer import SlifTrainer
 from tests.running import build
 
@@ -81,7 +80,7 @@ def test_figures_are_recboles(folder, monkeypatch, ties, tables, full_sort):
         for loader in (valid, test):
             wanted = theirs.evaluate(loader, load_best_model=False)
             for layout in (1, 64):  # items by users, and users by items
-                monkeypatch.setattr("recbole_slif.evaluation.ITEMS_BY_USERS", layout)
+                monkeypatch.setattr("recbole_slif.scoring.ITEMS_BY_USERS", layout)
                 evaluator = BlockedFullSortEvaluator(config, block_users=14)
                 assert_same(evaluator.evaluate(model, loader), wanted)
     assert len(set(wanted.values())) > 1
@@ -203,6 +202,41 @@ def test_block_scores_are_the_models_own(folder):
         scores = scorer.scores(users)
         assert torch.equal(scores, model.users[users] @ model.items.T)
         assert (scores.stride(0) == 1) == (len(users) >= ITEMS_BY_USERS)
+
+
+class Fixed:
+    """A model of two given tables, and the data set that goes with it."""
+
+    def __init__(self, users, items, dim):
+        drawn = torch.Generator().manual_seed(users * items)
+        self.tables = [torch.randn(rows, dim, generator=drawn) for rows in (users, items)]
+        self.item_num = items
+
+    def score_tables(self):
+        return self.tables
+
+
+@pytest.mark.parametrize("dim", [3, 64, 100])
+@pytest.mark.parametrize("users", [ITEMS_BY_USERS, 256])
+@pytest.mark.parametrize("items", [1, 40, 127, 1037, 4100])
+@pytest.mark.parametrize("cells", [1, 50_000, 1 << 20])
+def test_tiles_hold_the_bits_of_the_whole_product(monkeypatch, dim, users, items, cells):
+    monkeypatch.setattr("recbole_slif.scoring.TILE_CELLS", cells)
+    fixed = Fixed(users, items, dim)
+    scorer, ids = BlockScorer(fixed, fixed), np.random.default_rng(0).permutation(users)
+    wanted = fixed.tables[0][ids] @ fixed.tables[1].T
+    left_out = torch.rand(wanted.shape, generator=torch.Generator().manual_seed(1)) < 0.1
+    rows, columns = torch.nonzero(left_out, as_tuple=True)
+    wanted[left_out] = -torch.inf
+    wanted[:, 0] = -torch.inf
+    k = max(1, items // 300)
+    by_user, by_item = scorer.strides(users)
+    for _ in range(2):  # the second time into a buffer that holds the first
+        scores, maxima = scorer.without(rows * by_user + columns * by_item, ids, 0)
+        assert torch.equal(scores, wanted)
+        whole = wanted[:, : items // GROUP * GROUP].view(users, items // GROUP, GROUP)
+        assert torch.equal(maxima.T, whole.amax(dim=2))
+        assert torch.equal(exact_top_k(scores, k, maxima), torch.topk(wanted, k).indices)
 
 
 def test_flat_positions_by_loop():

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from recbole_slif import factory
 from recbole_slif.errors import ConfigError, DataError
-from recbole_slif.evaluation import BlockScorer
 from recbole_slif.explain.facts import ItemFacts, SharedFact, readable
 from recbole_slif.explain.views import Inside, Views, look_inside, nearest
+from recbole_slif.scoring import BlockScorer
 from recbole_slif.trained import (
     SPLITS,
     Trained,
