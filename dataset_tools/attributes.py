@@ -6,22 +6,23 @@ import argparse
 import html
 import re
 from array import array
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .fact_store import Facts, FactStore, write_graph
 from .faults import Faults
-from .item_spool import ItemSpool
-from .reviews import column_places, read_cells, separator
+from .item_spool import Cells, ItemSpool
+from .journal import Journal, run_identity
+from .number_ranges import Ranges, edges_of, number_of
+from .resumed_reading import ResumedReading
+from .reviews import column_places, head_and_lines, separator
 from .tokens import canonical, read_tokens
 from .writing import clean_cell, write_rows
 
@@ -72,7 +73,7 @@ class Attributes:
     Attributes:
         relations: Columns that become relations, in their order.
         texts: Columns that become texts.
-        spool: Each item's cells of `relations`, then of `texts`.
+        spool: Each item's cells of `relations`, then of `texts`, then the number of its line.
         known: Items to take; None takes all.
     """
 
@@ -81,11 +82,23 @@ class Attributes:
     spool: ItemSpool
     known: set[str] | None
 
-    def rows(self, what: str) -> Iterator[tuple[str, list[str]]]:
+    def rows(self, what: str) -> Iterator[tuple[str, Cells]]:
         """Yield items to take and their cells; of several different lines the first by alphabet."""
-        for item, cells in self.spool.rows(what):
-            if self.known is None or item in self.known:
+        for item, cells in self.spool.rows(what, _first):
+            if self.takes(item):
                 yield item, cells
+
+    def takes(self, item: str) -> bool:
+        """Tell whether an item is to be taken."""
+        return self.known is None or item in self.known
+
+    def taken(self) -> int:
+        """Return how many items are taken."""
+        return len(self.spool) if self.known is None else self.spool.count_in(self.known)
+
+
+def _first(entries: list[Cells]) -> Cells:
+    return min(entries, key=lambda cells: (cells[:-1], int(cells[-1])))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -97,127 +110,133 @@ def run(options: argparse.Namespace) -> None:
     if options.ranges < 2 or options.min_items < 1:
         raise DataError("--ranges must be at least 2 and --min-items at least 1")
     faults, counts = Faults(), Counter[str]()
+    identity = run_identity(options, [options.file, *(options.items or ())])
     with (
-        ItemSpool(options.out / f".{options.name}.items.partial") as spool,
-        FactStore(options.out / f".{options.name}.facts.partial") as store,
+        ItemSpool(options.out / f".{options.name}.items.partial", identity) as spool,
+        FactStore(options.out / f".{options.name}.facts.partial", identity) as store,
     ):
         table = read_attributes(options, spool, faults)
-        taken = _put_facts(table, options, store, faults)
+        taken = table.taken()
         if table.known is not None:
             counts["items of the table that the data set does not have"] = len(spool) - taken
             counts["items of the data set that the table lacks"] = len(table.known) - taken
+        _put_facts(table, options, store, faults)
         facts = store.facts(options.min_items, 1, counts)
         fault_log.refuse(faults, options)
         if not facts.triples and table.relations:
             raise DataError(
                 f"{options.file}: no triple is left; check --columns, --min-items, --items"
             )
-        written, linked = _write(table, facts, options)
+        written, linked = _write(table, facts, options, store.journal)
     shown: dict[str, Any] = {"items": taken, **counts, "linked items": linked}
     shown |= {"triples": facts.triples, "values": facts.values, "relations": len(facts.relations)}
     fault_log.conclude({**shown, "files": ", ".join(written)}, faults, options)
 
 
 def read_attributes(options: argparse.Namespace, spool: ItemSpool, faults: Faults) -> Attributes:
-    """Read the table into the spool.
+    """Read the table into the spool, or what a killed run did not read of it.
 
     Raises:
         DataError: The file cannot be read or lacks a column.
     """
-    lines = read_cells(options.file, separator(options.separator), options.encoding, faults)
-    _, head = next(lines, (1, []))
-    (at,) = column_places(options.file, head, [options.item_column])
-    names = [cell.strip().rpartition(":")[0] or cell.strip() for cell in head]
-    asked = options.columns
-    if asked is None:
-        asked = [name for place, name in enumerate(names) if place != at]
-        asked = [name for name in asked if name not in options.texts]
-    for name in (*options.lists, *options.numbers):
-        if name not in asked:
-            raise DataError(f"--lists, --numbers: '{name}' is not among the columns of relations")
-    places = column_places(options.file, head, [*asked, *options.texts])
-    for number, line in lines:
-        item = clean_cell(line[at])
-        if item:
-            spool.add(item, [line[place] for place in places], options.file, number)
-        else:
-            faults.add(_NO_ID, options.file, number)
-    spool.finish(faults, _TWICE)
+    layout = (options.file, separator(options.separator), options.encoding)
+    reading = ResumedReading(spool, [options.file], faults, Counter())
+    head: list[str] = []
+    for path, after in reading.files():
+        head, lines = head_and_lines(*layout, faults, after)
+        at, places = _places(options, head)
+        for reading.line, line in lines:
+            item = clean_cell(line[at])
+            if item:
+                cells = [*(line[place] for place in places), str(reading.line)]
+                spool.add(item, cells, path, reading.line)
+            else:
+                faults.add(_NO_ID, path, reading.line)
+    head = head or head_and_lines(*layout, Faults())[0]
+    spool.sort(faults, _TWICE)
     known = read_tokens(options.items, options.item_field, faults) if options.items else None
-    return Attributes(list(asked), list(options.texts), spool, known)
+    return Attributes(_relations(options, head), list(options.texts), spool, known)
+
+
+def _relations(options: argparse.Namespace, head: Sequence[str]) -> list[str]:
+    """Return the columns that become relations."""
+    if options.columns is not None:
+        return list(options.columns)
+    names = [cell.strip().rpartition(":")[0] or cell.strip() for cell in head]
+    (at,) = column_places(options.file, head, [options.item_column])
+    others = [name for place, name in enumerate(names) if place != at]
+    return [name for name in others if name not in options.texts]
+
+
+def _places(options: argparse.Namespace, head: Sequence[str]) -> tuple[int, list[int]]:
+    """Return the places of the item id and of relations and texts.
+
+    Raises:
+        DataError: A column is missing.
+    """
+    (at,) = column_places(options.file, head, [options.item_column])
+    relations = _relations(options, head)
+    for name in (*options.lists, *options.numbers):
+        if name not in relations:
+            raise DataError(f"--lists, --numbers: '{name}' is not among the columns of relations")
+    return at, column_places(options.file, head, [*relations, *options.texts])
 
 
 def _put_facts(
     table: Attributes, options: argparse.Namespace, store: FactStore, faults: Faults
-) -> int:
-    """Put each item's values into the store; return how many items were taken."""
-    numeric = [place for place, name in enumerate(table.relations) if name in options.numbers]
-    ranges = _ranges(table, numeric, options, faults) if numeric else {}
-    taken = 0
-    for item, cells in table.rows("find values"):
-        taken += 1
-        for place, relation in enumerate(table.relations):
-            if place in ranges:
-                values = ranges[place].of(cells[place])
+) -> None:
+    """Put each item's values into the store."""
+    lists = set(options.lists)
+    ranges = _ranges(table, options, store.journal, faults)
+
+    def facts_of(item: str, cells: Cells) -> Iterator[tuple[str, str]]:
+        if not table.takes(item):
+            return
+        for relation, cell in zip(table.relations, cells, strict=False):
+            if relation in ranges:
+                values = ranges[relation].of(cell)
             else:
-                mark = options.list_separator if relation in options.lists else None
-                values = _values(cells[place], mark)
-            for value in values:
-                store.add_fact(item, relation, value)
-    return taken
+                values = _values(cell, options.list_separator if relation in lists else None)
+            yield from ((relation, value) for value in values)
+
+    store.put(table.spool, facts_of)
+
+
+def _ranges(
+    table: Attributes, options: argparse.Namespace, journal: Journal, faults: Faults
+) -> dict[str, Ranges]:
+    """Return the ranges of each column of numbers, found now or by a killed run."""
+    places = [at for at, name in enumerate(table.relations) if name in options.numbers]
+    if not places:
+        return {}
+    if journal.last("ranges") is None:
+        bad = Faults()
+        found = _numbers(table, places, options.file, bad)
+        edges = {table.relations[at]: edges_of(found[at], options.ranges) for at in places}
+        journal.add(ranges=edges, faults=bad.report())
+    done = journal.last("ranges") or {}
+    faults.take(done["faults"])
+    return {name: Ranges(edges) for name, edges in done["ranges"].items()}
+
+
+def _numbers(
+    table: Attributes, places: Sequence[int], path: Path, faults: Faults
+) -> dict[int, array[float]]:
+    """Return the numbers of some columns, of all items to take."""
+    found = {place: array("d") for place in places}
+    for _, cells in table.rows("find ranges"):
+        for place in places:
+            value = number_of(cells[place])
+            if isfinite(value):
+                found[place].append(value)
+            elif cells[place].strip():
+                faults.add(f"{_NO_NUMBER} ({table.relations[place]})", path, int(cells[-1]))
+    return found
 
 
 def _values(cell: str, mark: str | None) -> list[str]:
     parts = cell.split(mark) if mark else [cell]
     return canonical({clean_cell(part) for part in parts} - {""})
-
-
-class _Ranges:
-    """Ranges of about equally many numbers, named by their ends.
-
-    Args:
-        numbers: `[n]` of all items.
-        count: How many ranges, or fewer where many numbers are equal.
-    """
-
-    def __init__(self, numbers: np.ndarray, count: int) -> None:
-        edges = np.unique(np.quantile(numbers, np.linspace(0, 1, count + 1)))
-        self._inner = edges[1:-1].tolist()
-        ends = zip([edges[0], *self._inner], [*self._inner, edges[-1]], strict=True)
-        self._names = [f"{low:g}..{high:g}" for low, high in ends]
-
-    def of(self, cell: str) -> list[str]:
-        """Return the range of a cell; none where it holds no number."""
-        value = _number(cell)
-        if not np.isfinite(value):
-            return []
-        return [self._names[bisect_right(self._inner, value)]]
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
-
-
-def _ranges(
-    table: Attributes, places: Sequence[int], options: argparse.Namespace, faults: Faults
-) -> dict[int, _Ranges]:
-    """Return the ranges of each column of numbers that holds some."""
-    found = {place: array("d") for place in places}
-    for _, cells in table.rows("find ranges"):
-        for place in places:
-            value = _number(cells[place])
-            if np.isfinite(value):
-                found[place].append(value)
-            elif cells[place].strip():
-                faults.add(f"{_NO_NUMBER} ({table.relations[place]})", options.file)
-    empty = np.array([np.nan])
-    return {
-        place: _Ranges(np.frombuffer(numbers) if numbers else empty, options.ranges)
-        for place, numbers in found.items()
-    }
 
 
 def plain_text(text: str) -> str:
@@ -228,16 +247,24 @@ def plain_text(text: str) -> str:
     return clean_cell(text)
 
 
-def _write(table: Attributes, facts: Facts, options: argparse.Namespace) -> tuple[list[str], int]:
+def _write(
+    table: Attributes, facts: Facts, options: argparse.Namespace, journal: Journal
+) -> tuple[list[str], int]:
     """Write the files; return their names and the number of linked items."""
     written: list[str] = []
     linked = 0
     if facts.triples:
-        written, linked = write_graph(options.out, options.name, facts)
+        written, linked = write_graph(options.out, options.name, facts, journal)
     if table.texts:
         written.append(f"{options.name}.item")
         header = ["item_id:token", *(f"{clean_cell(text)}:token_seq" for text in table.texts)]
         first = len(table.relations)
-        rows = ([item, *map(plain_text, cells[first:])] for item, cells in table.rows(written[-1]))
-        write_rows(options.out / written[-1], header, rows)
+        path = options.out / written[-1]
+
+        def write() -> int:
+            rows = table.rows(path.name)
+            texts = ([item, *map(plain_text, cells[first:-1])] for item, cells in rows)
+            return write_rows(path, header, texts)
+
+        journal.once(path, write)
     return written, linked

@@ -71,7 +71,8 @@ def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> None:
             spool.add(item, [text, str(number)], path, number)
         else:
             faults.add(_BAD, path, number)
-    spool.finish(faults, _TWICE)
+    spool.finish()
+    spool.sort(faults, _TWICE)
 
 
 def _parsed(text: str) -> np.ndarray:

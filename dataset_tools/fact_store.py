@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from .item_spool import Cells, ItemSpool
+from .journal import Journal
 from .row_file import RowFile
 from .row_store import RowStore
 from .token_order import SortedTokens
@@ -27,9 +29,29 @@ Triple = tuple[str, str, str]
 class FactStore(RowStore):
     """Facts in a folder that lives as long as the `with` block."""
 
-    def add_fact(self, item: str, relation: str, value: str) -> None:
-        """Append a fact; one that is there already changes nothing."""
-        self.add(item, f"{relation}{_BETWEEN}{value}", math.nan, math.nan)
+    def put(
+        self, spool: ItemSpool, facts_of: Callable[[str, Cells], Iterable[tuple[str, str]]]
+    ) -> None:
+        """Put in the facts of all items, but for those that a killed run kept.
+
+        Args:
+            spool: The items, sorted.
+            facts_of: Gives relation and value of each fact of an item, always in the same order;
+                one that is there already changes nothing.
+        """
+        left = self.left_place() or {"items": 0, "facts": 0, "whole": False}
+        if left["whole"]:
+            return
+        at = {"items": left["items"], "facts": left["facts"]}
+        self.place = lambda: dict(at)
+        for item, cells in spool.rows("find values", first=left["items"]):
+            for number, (relation, value) in enumerate(facts_of(item, cells), start=1):
+                if number > at["facts"]:
+                    at["facts"] = number
+                    self.add(item, f"{relation}{_BETWEEN}{value}", math.nan, math.nan)
+            at["items"] += 1
+            at["facts"] = 0
+        self.finish()
 
     def facts(self, least_items: int, least_relation: int, counts: Counter[str]) -> Facts:
         """Bring the facts into order, without rare values and relations.
@@ -39,7 +61,6 @@ class FactStore(RowStore):
             least_relation: Triples that a relation then has at least.
             counts: Receives what was left out.
         """
-        self.finish()
         if not self.size:
             return Facts(None, np.empty(0, dtype=bool), np.empty(0, dtype=np.uint32), set())
         rows, items, values = self.pairs(latest=True)
@@ -126,12 +147,19 @@ class Facts:
                 yield item, relation, f"{relation}={value}"
 
 
-def write_graph(folder: Path, name: str, facts: Facts) -> tuple[list[str], int]:
+def write_graph(folder: Path, name: str, facts: Facts, journal: Journal) -> tuple[list[str], int]:
     """Write `NAME.kg` and `NAME.link`; return the files' names and the number of linked items."""
     files = [f"{name}.kg", f"{name}.link"]
-    header = ["head_id:token", "relation_id:token", "tail_id:token"]
-    triples = facts.in_order(files[0])
-    rows = ((f"item={item}", relation, value) for item, relation, value in triples)
-    write_rows(folder / files[0], header, rows)
-    links = ((item, f"item={item}") for item in facts.items())
-    return files, write_rows(folder / files[1], ["item_id:token", "entity_id:token"], links)
+
+    def graph() -> int:
+        header = ["head_id:token", "relation_id:token", "tail_id:token"]
+        triples = facts.in_order(files[0])
+        rows = ((f"item={item}", relation, value) for item, relation, value in triples)
+        return write_rows(folder / files[0], header, rows)
+
+    def links() -> int:
+        rows = ((item, f"item={item}") for item in facts.items())
+        return write_rows(folder / files[1], ["item_id:token", "entity_id:token"], rows)
+
+    journal.once(folder / files[0], graph)
+    return files, journal.once(folder / files[1], links)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ class Faults:
     """What was wrong in the files that a command read.
 
     Args:
-        kept: Line numbers to remember for each file and kind.
+        kept: Line numbers to remember for each file and kind, the lowest ones.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -48,8 +49,9 @@ class Faults:
         """
         entry = self._found.setdefault((Path(path).name, kind), _Kind())
         entry.count += count
-        if line is not None and len(entry.lines) < self._kept:
-            entry.lines.append(line)
+        if line is not None:
+            insort(entry.lines, line)
+            del entry.lines[self._kept :]
 
     @property
     def total(self) -> int:

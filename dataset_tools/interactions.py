@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from . import faults as fault_log
 from . import reviews
 from .core_split import k_core, split
 from .faults import Faults
-from .journal import Journal, run_identity
+from .journal import run_identity
 from .resumed_reading import ResumedReading
 from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
@@ -274,24 +275,9 @@ def write(table: Table, options: argparse.Namespace, store: RowStore) -> dict[st
             columns["rating:float"] = NumberColumn(rows, "rating")
         if timed:
             columns["timestamp:float"] = NumberColumn(rows, "time")
-        _write_once(options.out / names[-1], columns, store.journal)
+        path = options.out / names[-1]
+        store.journal.once(path, partial(write_columns, path, columns))
     return {**counts, "files": ", ".join(names)}
-
-
-def _write_once(path: Path, columns: Mapping[str, LazyColumn], journal: Journal) -> None:
-    """Write a file, unless a killed run did and nobody has touched it since."""
-    done = journal.last(path.name)
-    if done and path.is_file() and done[path.name] == [*_touched(path)]:
-        return
-    write_columns(path, columns)
-    entry: dict[str, Any] = {path.name: [*_touched(path)]}
-    journal.add(**entry)
-
-
-def _touched(path: Path) -> tuple[int, int]:
-    """Return size and time of a file."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 def _filled(rows: RowFile) -> tuple[bool, bool, bool]:

@@ -18,15 +18,15 @@ _NO_ID = "lines without an item id"
 
 
 def read_records(
-    path: Path, field: str, faults: Faults, encoding: str = "utf-8"
+    path: Path, field: str, faults: Faults, after: int = 0
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield line number, item token and record of each line.
+    """Yield line number, item token and record of each line behind a line.
 
     Args:
         path: JSON lines, plain, gzip or zstd.
         field: Of the item's id.
         faults: Receives broken lines, and those without id.
-        encoding: Of the text.
+        after: Line behind which to begin.
 
     Raises:
         DataError: The file cannot be read.
@@ -36,7 +36,7 @@ def read_records(
     except ImportError as error:
         raise DataError("reading JSON needs msgspec; pip install 'recbole-slif[tools]'") from error
     decoder = msgspec.json.Decoder()
-    for number, line in read_text(path, faults, encoding):
+    for number, line in read_text(path, faults, after=after):
         try:
             record = decoder.decode(line)
         except msgspec.DecodeError:

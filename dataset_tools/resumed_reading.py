@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .faults import Faults
-from .row_store import RowStore
+from .kept_folder import KeptFolder
 
 
 class ResumedReading:
@@ -25,7 +25,7 @@ class ResumedReading:
     """
 
     def __init__(
-        self, store: RowStore, paths: Sequence[Path], faults: Faults, counts: Counter[str]
+        self, store: KeptFolder, paths: Sequence[Path], faults: Faults, counts: Counter[str]
     ) -> None:
         self._store, self._paths = store, paths
         self.faults, self.counts = faults, counts

@@ -359,18 +359,32 @@ def read_cells(
             yield number, cells
 
 
+def head_and_lines(
+    path: Path, mark: str, encoding: str, faults: Faults, after: int = 0
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the cells of a table's first line, and what `read_cells` yields of those behind it.
+
+    Args:
+        path: The file.
+        mark: Between cells.
+        encoding: Of the text.
+        faults: Receives faulty lines; with `after`, those behind it.
+        after: Line behind which to begin.
+    """
+    lines = read_cells(path, mark, encoding, Faults() if after else faults)
+    _, head = next(lines, (1, []))
+    if after:
+        lines = read_cells(path, mark, encoding, faults, len(head), after)
+    return head, lines
+
+
 def _read_table(path: Path, where: Layout, faults: Faults, after: int) -> Iterator[Cells]:
     if where.header:
-        # Behind the head its faults are counted already.
-        found = Faults() if after else faults
-        lines = read_cells(path, where.separator, where.encoding, found)
-        _, head = next(lines, (1, []))
+        head, lines = head_and_lines(path, where.separator, where.encoding, faults, after)
         places = column_places(path, head, where.columns)
-        width = len(head)
     else:
-        width, places = where.width, _numbers(where.columns)
-    if after or not where.header:
-        lines = read_cells(path, where.separator, where.encoding, faults, width, after)
+        places = _numbers(where.columns)
+        lines = read_cells(path, where.separator, where.encoding, faults, where.width, after)
     user, item, rating, time = places
     for number, cells in lines:
         yield (

@@ -6,17 +6,16 @@ the distinct ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .core_split import best_rows
-from .journal import Journal
+from .kept_folder import KeptFolder
 from .progress import bar
 from .row_file import ROW, RowFile, RowWriter
-from .scratch_folder import JOURNAL, ScratchFolder
 from .sorted_runs import merged_runs
 from .token_order import SortedTokens, TokenSorter
 
@@ -26,32 +25,23 @@ _BATCH, _BATCH_CHARS = 1 << 17, 32 << 20
 _SORTED, _MERGED, _LEAST_PIECE = 1 << 20, 1 << 20, 1 << 8
 
 
-class RowStore(ScratchFolder):
+class RowStore(KeptFolder):
     """Rows of user, item, rating and time in a folder that lives as long as the `with` block.
 
     Args:
         folder: Where it lies.
-        identity: What the rows depend on (see `run_identity`): a run of the same identity goes on
-            where a killed one was. None begins anew.
+        identity: See `KeptFolder`.
 
     Attributes:
         size: Rows so far.
-        journal: What is done; for the caller's own stages as well.
-        place: Gives, as JSON values, how far the caller has read; asked when rows are kept.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any] | None = None) -> None:
-        super().__init__(folder)
-        self.resumes = identity is not None
-        self.journal = Journal(folder / JOURNAL, identity or {})
-        self.place: Callable[[], dict[str, Any]] = dict
+        super().__init__(folder, identity)
         self.size = 0
         self._rows: list[tuple[str, str, float, float]] = []
         self._chars = 0
         self._batches: list[int] = []
-
-    def _left(self) -> bool:
-        return self.resumes and self.journal.found()
 
     def _open(self) -> None:
         self.journal.open()
@@ -68,11 +58,6 @@ class RowStore(ScratchFolder):
     def _close(self) -> None:
         for file in (self._users, self._items, self._file, self.journal):
             file.close()
-
-    def left_place(self) -> dict[str, Any] | None:
-        """Return how far a killed run had read, or None; with `whole` where it had read all."""
-        found = self.journal.last("place")
-        return None if found is None else {**found["place"], "whole": found["whole"]}
 
     def add(self, user: str, item: str, rating: float, time: float) -> None:
         """Append a row; tokens hold no tab and no line end."""
@@ -127,21 +112,6 @@ class RowStore(ScratchFolder):
             self.journal.add(["pairs"], ["sorted"], pairs=True)
         source.unlink(missing_ok=True)
         return RowFile(target), users, items
-
-    def _merged(self, sorter: TokenSorter) -> SortedTokens:
-        """Return the distinct tokens of all batches, merged now or by a killed run."""
-        name = f"{sorter.name}s"
-        done = self.journal.last(name)
-        if done:
-            tokens = SortedTokens.load(self.folder / f"{sorter.name}.tokens", done[name])
-        else:
-            tokens = sorter.merge()
-            tokens.save()
-            files = [f"{sorter.name}.{end}" for end in ("tokens", "offsets", "ranks")]
-            entry: dict[str, Any] = {name: len(tokens)}
-            self.journal.add(files, [f"{sorter.name}.runs"], **entry)
-        sorter.drop()
-        return tokens
 
     def _sorted_runs(self, latest: bool, n_items: int) -> list[int]:
         """Write sorted runs of distinct pairs; return where each ends."""

@@ -188,7 +188,8 @@ def bring_into_order(spool: ItemSpool, source: str, faults: Faults) -> tuple[Pat
     Raises:
         DataError: No item has text.
     """
-    spool.finish(faults, _TWICE)
+    spool.finish()
+    spool.sort(faults, _TWICE)
     sentences, empty = Sentences(spool.folder), 0
     path = spool.folder / "tokens"
     with path.open("w", encoding="utf-8", newline="\n") as tokens:

@@ -15,7 +15,9 @@ from . import faults as fault_log
 from .fact_store import FactStore, write_graph
 from .faults import Faults
 from .item_spool import ItemSpool
+from .journal import run_identity
 from .records import read_records
+from .resumed_reading import ResumedReading
 from .reviews import literal_value
 from .tokens import read_tokens
 from .writing import clean_cell
@@ -69,29 +71,28 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.min_items < 1 or options.min_relation < 1:
         raise ConfigError("--min-items and --min-relation must be at least 1")
-    faults, counts = Faults(), Counter[str]()
-    known = read_tokens(options.items, options.item_field, faults) if options.items else None
+    items_faults, faults, counts = Faults(), Faults(), Counter[str]()
+    known = read_tokens(options.items, options.item_field, items_faults) if options.items else None
+    identity = run_identity(options, [options.file, *(options.items or ())])
     with (
-        ItemSpool(options.out / f".{options.name}.items.partial") as spool,
-        FactStore(options.out / f".{options.name}.facts.partial") as store,
+        ItemSpool(options.out / f".{options.name}.items.partial", identity) as spool,
+        FactStore(options.out / f".{options.name}.facts.partial", identity) as store,
     ):
         read_facts(options, known, spool, faults, counts)
-        for item, cells in spool.rows("find values"):
-            pairs = iter(cells)
-            for relation, value in zip(pairs, pairs, strict=False):
-                store.add_fact(item, relation, value)
+        items_faults.take(faults.report())
+        store.put(spool, lambda _, cells: zip(cells[::2], cells[1::2], strict=False))
         facts = store.facts(options.min_items, options.min_relation, counts)
-        fault_log.refuse(faults, options)
+        fault_log.refuse(items_faults, options)
         if not facts.triples:
             raise DataError(
                 f"{options.file}: no triple is left; check --items, --min-items, --parts"
             )
-        files, linked = write_graph(options.out, options.name, facts)
+        files, linked = write_graph(options.out, options.name, facts, store.journal)
     if known is not None:
         counts["items of the data set that the file lacks"] = len(known) - len(spool)
     shown: dict[str, Any] = {"items": len(spool), **counts, "linked items": linked}
     shown |= {"relations": len(facts.relations), "values": facts.values, "triples": facts.triples}
-    fault_log.conclude({**shown, "files": ", ".join(files)}, faults, options)
+    fault_log.conclude({**shown, "files": ", ".join(files)}, items_faults, options)
 
 
 def read_facts(
@@ -104,19 +105,21 @@ def read_facts(
     """Put each business's facts into the spool, relation and value in turn.
 
     Of a business with several lines the facts that are first by alphabet count, so that the order
-    of lines changes nothing.
+    of lines changes nothing. What a killed run has read is not read again.
     """
-    for number, item, record in read_records(options.file, "business_id", faults):
-        if known is not None and item not in known:
-            counts["businesses that the data set does not have"] += 1
-            continue
-        broken: list[str] = []
-        facts = sorted({*_facts(record, options.parts, options.only_true, broken)})
-        if broken:
-            faults.add(_NO_LITERAL, options.file, number, len(broken))
-        # An empty cell alone stands for no facts.
-        spool.add(item, [*chain.from_iterable(facts)] or [""], options.file, number)
-    spool.finish(faults, _TWICE)
+    reading = ResumedReading(spool, [options.file], faults, counts)
+    for path, after in reading.files():
+        for reading.line, item, record in read_records(path, "business_id", faults, after):
+            if known is not None and item not in known:
+                counts["businesses that the data set does not have"] += 1
+                continue
+            broken: list[str] = []
+            facts = sorted({*_facts(record, options.parts, options.only_true, broken)})
+            if broken:
+                faults.add(_NO_LITERAL, path, reading.line, len(broken))
+            # An empty cell alone stands for no facts.
+            spool.add(item, [*chain.from_iterable(facts)] or [""], path, reading.line)
+    spool.sort(faults, _TWICE)
 
 
 def _facts(

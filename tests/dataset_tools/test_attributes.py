@@ -98,8 +98,9 @@ def test_faulty_lines_leave_the_others(tmp_path, capsys):
     code, files, report = turned(tmp_path, [*bad, *LINES[2:]])
     assert code == 0 and files == good
     assert sorted(line for entry in report["faults"] for line in entry["lines"]) == [4, 5, 6, 7]
-    lines = [HEAD, *LINES, "p8,Acme,red,cheap,t,u"]
-    assert turned(tmp_path, lines)[2]["faults"][0]["kind"].endswith("no number (price)")
+    lines = [HEAD, "p8,Acme,red,cheap,t,u", *LINES, "p0,Acme,red,dear,t,u"]
+    (fault,) = turned(tmp_path, lines)[2]["faults"]
+    assert fault["kind"].endswith("no number (price)") and fault["lines"] == [2, 7]
     assert turned(tmp_path, lines, "--strict", out="strict")[:2] == (2, {})
 
 

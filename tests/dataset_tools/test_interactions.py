@@ -194,6 +194,8 @@ def small_pieces(monkeypatch):
         monkeypatch.setattr(f"dataset_tools.row_store.{name}", size)
     for name, size in (("_MERGED_BYTES", 90), ("_LEAST_PIECE", 7), ("_GAP", 1), ("_STEP", 3)):
         monkeypatch.setattr(f"dataset_tools.token_order.{name}", size)
+    for name, size in (("_BATCH", 25), ("_AT_ONCE", 8)):
+        monkeypatch.setattr(f"dataset_tools.item_spool.{name}", size)
     monkeypatch.setattr("dataset_tools.row_file.CHUNK", 11)
     monkeypatch.setattr("dataset_tools.writing._ROWS", 13)
 

@@ -139,3 +139,10 @@ def test_faults_keep_the_first_lines_and_count_all(tmp_path, capsys):
     content = json.loads(options.report.read_text())
     assert content["counts"] == {"lines read": 12345}
     assert content["faults"][1]["lines"] == [3, 5]
+
+
+def test_the_lowest_line_numbers_are_kept_in_whatever_order_they_come():
+    faults = Faults(kept=3)
+    for line in (9, 4, 7, 1, 8):
+        faults.add("lines", "x", line)
+    assert faults.report() == [{"file": "x", "kind": "lines", "count": 5, "lines": [1, 4, 7]}]

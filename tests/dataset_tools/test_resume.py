@@ -1,4 +1,4 @@
-"""`interactions` and `link` go on after a kill: the same bytes, and nothing done twice."""
+"""Commands that keep a journal go on after a kill: the same bytes, and nothing done twice."""
 
 import gzip
 import json
@@ -27,35 +27,81 @@ class Kill(BaseException):
 
 
 def write_raw(tmp_path, kind):
-    """Two files with faulty lines in both, the second packed."""
+    """Files with faulty lines; the last is packed."""
+    rng = random.Random(3)  # noqa: S311
     if kind == "interactions":
         first, second = as_lines("csv", made_up(700)), as_lines("csv", made_up(500, 4))
         broken = ["U1;B1;5", '"U1;B1;5;1', "a;b;c;d"]
-    else:
-        rng = random.Random(3)  # noqa: S311
+    elif kind == "link":
         pairs = [f"B{rng.randrange(90)}\tm.{rng.randrange(60)}" for _ in range(900)]
         first, second = pairs[:500], pairs[500:]
         broken = ["B1", "B1\tm.1\tm.2", "\tm.1"]
+    elif kind == "attributes":
+        first, second = None, ["sku,tags,price,title", *(product(rng) for _ in range(700))]
+        broken = ["p1,x", ",a|b,3,t", 'p1,"x,3,t']
+    else:
+        first, second = None, [business(rng) for _ in range(600)]
+        broken = ["{x", json.dumps({"business_id": None}), business(rng, "y3", "(((")]
     for place, line in zip((30, 333, 340), broken, strict=True):
-        first.insert(place, line)
-        second.insert(place - 20, line)
-    paths = [tmp_path / "first.txt", tmp_path / "second.txt.gz"]
-    paths[0].write_text("\n".join(first) + "\n")
-    paths[1].write_bytes(gzip.compress("\n".join(second).encode(), mtime=0))
+        for lines in (first, second):
+            if lines:
+                lines.insert(place, line)
+    (tmp_path / "known.ids").write_text("".join(f"{kind[0]}{n}\n" for n in range(0, 400, 3)))
+    paths = [tmp_path / "second.txt.gz"]
+    paths[0].write_bytes(gzip.compress("\n".join(second).encode(), mtime=0))
+    if first:
+        paths.insert(0, tmp_path / "first.txt")
+        paths[0].write_text("\n".join(first) + "\n")
     return [str(path) for path in paths]
+
+
+def product(rng):
+    """A line of a table, of an item that may have another line."""
+    tags = "|".join(f"t{rng.randrange(9)}" for _ in range(rng.randrange(4)))
+    price = rng.choice([str(rng.randrange(90)), "cheap", ""])
+    return f"a{rng.randrange(400)},{tags},{price},Thing <b>{rng.randrange(50)}</b>"
+
+
+def business(rng, item=None, odd="True"):
+    """A line of Yelp's file."""
+    return json.dumps(
+        {
+            "business_id": item or f"y{rng.randrange(400)}",
+            "city": f"C{rng.randrange(9)}",
+            "categories": [f"K{rng.randrange(20)}" for _ in range(rng.randrange(5))],
+            "attributes": {"WiFi": odd},
+        }
+    )
 
 
 COLUMNS = ["--columns", "who", "what", "how much", "when", "--separator", "semicolon"]
 WORDS = {
     "interactions": ["--format", "csv", *COLUMNS, "--core", "4", "--split", "ratio"],
     "link": ["--several-items", "first"],
+    "attributes": [
+        *("--item-column", "sku", "--lists", "tags", "--numbers", "price", "--texts", "title"),
+        *("--min-items", "2", "--items", "known.ids"),
+    ],
+    "yelp_kg": ["--min-relation", "3", "--items", "known.ids"],
 }
+# Folders of partial work, the one that reads first.
+LEFT = {
+    "interactions": ["interactions"],
+    "link": ["links"],
+    "attributes": ["items", "facts"],
+    "yelp_kg": ["items", "facts"],
+}
+
+
+def command(kind, paths, out):
+    known = str(Path(paths[0]).parent / "known.ids")
+    words = [known if word == "known.ids" else word for word in WORDS[kind]]
+    return [kind, *paths, "--name", "toy", "--out", str(out), *words]
 
 
 def run(kind, paths, out):
     report = out.with_suffix(".json")
-    words = [kind, *paths, "--name", "toy", "--out", str(out), "--report", str(report)]
-    assert main([*words, *WORDS[kind]]) == 0
+    assert main([*command(kind, paths, out), "--report", str(report)]) == 0
     files = {path.name: path.read_bytes() for path in out.iterdir()}
     return files, json.loads(report.read_text())
 
@@ -94,10 +140,12 @@ def test_a_stop_after_any_entry_loses_nothing_and_repeats_nothing(tmp_path, monk
 CHILD = """\
 import sys, time
 from pathlib import Path
-from dataset_tools import interactions, journal, link, resumed_reading, row_store, writing
+from dataset_tools import attributes, interactions, item_spool, journal, link, yelp_kg
+from dataset_tools import resumed_reading, row_store, writing
 from dataset_tools.__main__ import main
 log, kind = Path(sys.argv[1]), sys.argv[2]
 row_store._BATCH, row_store._SORTED, row_store._MERGED = 20, 90, 60
+item_spool._BATCH = 20
 writing._ROWS = 13
 files, add = resumed_reading.ResumedReading.files, journal.Journal.add
 def told(self):
@@ -120,10 +168,11 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_no_kept_line(tmp_path, 
     paths, out, log = write_raw(tmp_path, kind), tmp_path / "out", tmp_path / "log"
     whole = run(kind, paths, tmp_path / "whole")[0]
     ready = log.with_suffix(".ready")
-    words = [kind, *paths, "--name", "toy", "--out", str(out), *WORDS[kind]]
+    words = command(kind, paths, out)
     rng, kills = random.Random(kind), 0  # noqa: S311
-    journal = out / f".toy.{'links' if kind == 'link' else kind}.partial" / "journal"
-    begins, code = ("first.txt", 0), None
+    folders = [out / f".toy.{name}.partial" for name in LEFT[kind]]
+    journal = folders[0] / "journal"
+    begins, code = (Path(paths[0]).name, 0), None
     for _ in range(60):
         ready.unlink(missing_ok=True)
         log.unlink(missing_ok=True)
@@ -149,8 +198,9 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_no_kept_line(tmp_path, 
         places = [place for place in places if place]
         if places:
             begins = (Path(paths[places[-1]["file"]]).name, places[-1]["line"])
-    assert kills >= 2 and begins[0] == "second.txt.gz"
-    shutil.rmtree(journal.parent, ignore_errors=True)
+    assert kills >= 2 and begins[0] == "second.txt.gz" and begins[1] > 0
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
 
 
@@ -193,13 +243,8 @@ def test_other_options_or_another_file_begin_anew(tmp_path, monkeypatch):
     assert changed != finished()
 
 
-def test_a_torn_or_shortened_store_is_not_trusted(tmp_path, monkeypatch):
-    small_pieces(monkeypatch)
-    paths, out = write_raw(tmp_path, "interactions"), tmp_path / "cut"
-    whole = run("interactions", paths, tmp_path / "whole")
-    folder = out / ".toy.interactions.partial"
-    add = Journal.add
-    kept = [
+KEPT = {
+    "interactions": [
         ("batch", "rows"),
         ("batch", "user.runs"),
         ("users", "user.tokens"),
@@ -209,8 +254,25 @@ def test_a_torn_or_shortened_store_is_not_trusted(tmp_path, monkeypatch):
         ("pairs", "pairs"),
         ("round", "core1"),
         ("split", "train"),
-    ]
-    for key, file in kept:
+    ],
+    "attributes": [
+        ("paths", "entries"),
+        ("paths", "index"),
+        ("paths", "item.runs"),
+        ("items", "item.tokens"),
+        ("ranges", "entries"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_torn_or_shortened_store_is_not_trusted(tmp_path, monkeypatch, kind):
+    small_pieces(monkeypatch)
+    paths, out = write_raw(tmp_path, kind), tmp_path / "cut"
+    whole = run(kind, paths, tmp_path / "whole")
+    folder = out / f".toy.{LEFT[kind][0]}.partial"
+    add = Journal.add
+    for key, file in KEPT[kind]:
 
         def stop(self, *files, key=key, **entry):
             add(self, *files, **entry)
@@ -219,32 +281,49 @@ def test_a_torn_or_shortened_store_is_not_trusted(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(Kill):
             patch.setattr(Journal, "add", stop)
-            run("interactions", paths, out)
+            run(kind, paths, out)
         data = (folder / file).read_bytes()
         (folder / file).write_bytes(data[: len(data) // 2])
         with (folder / "journal").open("ab") as journal:
             journal.write(b'{"batch": 7, "torn')
-        assert run("interactions", paths, out) == whole, file
+        assert run(kind, paths, out) == whole, file
         for path in out.iterdir():
             path.unlink()
 
 
-def test_a_written_file_that_somebody_changed_is_written_again(tmp_path, monkeypatch):
-    paths, out = write_raw(tmp_path, "interactions"), tmp_path / "cut"
-    whole = run("interactions", paths, tmp_path / "whole")
-    add = Journal.add
+WRITTEN = {
+    "interactions": ["toy.train.inter", "toy.valid.inter", "toy.test.inter"],
+    "attributes": ["toy.kg", "toy.link", "toy.item"],
+    "yelp_kg": ["toy.kg", "toy.link"],
+}
 
-    def stop(self, *files, **entry):
-        add(self, *files, **entry)
-        if "toy.valid.inter" in entry:
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_written_file_is_written_again_only_where_somebody_changed_it(
+    tmp_path, monkeypatch, kind
+):
+    paths, out = write_raw(tmp_path, kind), tmp_path / "cut"
+    whole = run(kind, paths, tmp_path / "whole")
+    add, files = Journal.add, WRITTEN[kind]
+
+    def stop(self, *names, **entry):
+        add(self, *names, **entry)
+        if files[-1] in entry:
             raise Kill
 
-    with monkeypatch.context() as patch, pytest.raises(Kill):
-        patch.setattr(Journal, "add", stop)
-        run("interactions", paths, out)
-    (out / "toy.train.inter").write_text("mine")
-    (out / "toy.valid.inter").unlink()
-    assert run("interactions", paths, out) == whole
+    def killed():
+        with monkeypatch.context() as patch, pytest.raises(Kill):
+            patch.setattr(Journal, "add", stop)
+            run(kind, paths, out)
+        return [(out / name).stat().st_ino for name in files]
+
+    written = killed()
+    assert run(kind, paths, out) == whole
+    assert [(out / name).stat().st_ino for name in files] == written
+    killed()
+    (out / files[0]).write_text("mine")
+    (out / files[1]).unlink()
+    assert run(kind, paths, out) == whole
 
 
 def test_two_runs_in_one_folder_do_not_meet(tmp_path, capsys, monkeypatch):
