@@ -166,6 +166,14 @@ def to_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     """
     with Scratch(scratch_place(options.out)) as scratch:
         rows, tokens = _read_parts(options, scratch.folder)
+        items = np.array(
+            ["[PAD]", *(text for _, texts in tokens["item"].pieces() for text in texts)],
+            dtype=object,
+        )
+        features = {
+            modality: find_rows(path, items, options.missing, Counter())
+            for modality, path in feature_files([options.folder], options.name, None).items()
+        }
         written = [f"{options.name}.inter", "u_id_mapping.csv", "i_id_mapping.csv"]
         columns = {
             "userID": IdColumn(rows, 1, numerals),
@@ -185,14 +193,11 @@ def to_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
             write_rows(options.out / name, head, numbered)
         counts: dict[str, Any] = {"users": len(tokens["user"]), "items": len(tokens["item"])}
         counts["interactions"] = len(rows)
-        items = np.array(
-            ["[PAD]", *(text for _, texts in tokens["item"].pieces() for text in texts)],
-            dtype=object,
-        )
-    found = feature_files([options.folder], options.name, None)
-    for modality, path in found.items():
+    for modality, (stored, rows_of_items, present) in features.items():
         target = FEATURES.get(modality, f"{modality}_feat.npy")
-        absent = _fill(path, items, options.missing, options.out / target)
+        absent = _fill(
+            *(stored, rows_of_items[1:], present[1:]), options.missing, options.out / target
+        )
         counts[f"{modality}: items without features, filled with the {options.missing}"] = absent
         written.append(target)
     return {**counts, "files": ", ".join(written)}
@@ -227,17 +232,19 @@ def _read_parts(
     return sort_numbers(NumberFile(out.path), scratch / "by label", "parts"), tokens
 
 
-def _fill(path: Path, items: np.ndarray, missing: str, target: Path) -> int:
+def _fill(
+    stored: np.ndarray, rows: np.ndarray, present: np.ndarray, missing: str, target: Path
+) -> int:
     """Write `[n_items, dim]` float32 with filled rows; return how many were filled.
 
     Args:
-        path: The feature file.
-        items: `[n_items + 1]` tokens, [PAD] first.
+        stored: `[m, dim]`, the feature file.
+        rows: `[n_items]` row of each item there.
+        present: `[n_items]` bool, which items have one.
         missing: `mean` or `zero`.
         target: The `.npy` file.
     """
-    stored, rows, present = find_rows(path, items, missing, Counter())
-    dim, rows, present = stored.shape[1], rows[1:], present[1:]
+    dim = stored.shape[1]
     filling = np.zeros(dim, dtype=np.float32)
     if missing == "mean":
         total = np.zeros(dim)

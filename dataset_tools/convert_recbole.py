@@ -115,14 +115,15 @@ def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     found = feature_files([options.folder], options.name, None)
     if not found:
         raise DataError(f"{options.folder}: no {options.name}.<modality>.npy to convert")
+    features = {modality: _opened(path) for modality, path in found.items()}
     written = copy_atomic_files(options, _SUFFIXES)
     counts: dict[str, Any] = {}
     suffixes, columns = [], []
-    for modality, path in found.items():
+    for modality, stored in features.items():
         suffix = options.suffix if len(found) == 1 else f"{modality}emb"
         name = f"{options.name}.{suffix}"
         header = [f"{modality}_iid:token", f"{modality}_emb:float_seq"]
-        counts[f"items with {modality}"] = write_rows(options.out / name, header, _rows(path))
+        counts[f"items with {modality}"] = write_rows(options.out / name, header, _rows(*stored))
         written.append(name)
         suffixes.append(suffix)
         columns.append(f"{suffix}: [{modality}_iid, {modality}_emb]")
@@ -134,11 +135,16 @@ def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     return {**counts, "files": ", ".join(written)}
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield item and vector of each row that is not NaN; numbers read back to the same float32."""
+def _opened(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrix of a feature file and the items of its rows."""
     matrix, ids = open_matrix(path), path.with_suffix(".ids")
     if not ids.is_file():
         raise DataError(f"{path}: no {ids.name} beside it; write one item token a line")
-    for item, row in zip(read_ids(ids, len(matrix)), matrix, strict=True):
+    return matrix, read_ids(ids, len(matrix))
+
+
+def _rows(matrix: np.ndarray, items: np.ndarray) -> Iterator[tuple[str, str]]:
+    """Yield item and vector of each row that is not NaN; numbers read back to the same float32."""
+    for item, row in zip(items, matrix, strict=True):
         if not np.isnan(row).any():
             yield str(item), " ".join(map(str, np.asarray(row, dtype=np.float32).tolist()))

@@ -171,7 +171,6 @@ class _Part:
         self.target = target
         self.path = target.with_name(f".{target.name}.part")
         self._note = target.with_name(f".{target.name}.part.json")
-        target.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def size(self) -> int:

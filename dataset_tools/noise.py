@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> None:
                 raise DataError(
                     f"--kinds: {kind} needs {lacking[0]}, which {options.dataset} lacks"
                 )
+        for kind in options.kinds:
             _write_levels(data, kind, seed, options)
 
 

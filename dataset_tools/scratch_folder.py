@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,8 @@ class ScratchFolder(abc.ABC):
 
     Args:
         folder: Made afresh, unless what a stopped run left there is gone on with; anything else
-            there is removed.
+            there is removed. Folders above it that were not there go again if nothing else came
+            into them, so that a command that is refused leaves no empty `--out`.
 
     Attributes:
         folder: That folder, for files of the caller's as well.
@@ -30,6 +32,7 @@ class ScratchFolder(abc.ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._above: list[Path] = []
 
     def _left(self) -> bool:
         """Tell whether the folder holds what this run goes on with."""
@@ -48,6 +51,7 @@ class ScratchFolder(abc.ABC):
         try:
             if not self._left():
                 shutil.rmtree(self.folder, ignore_errors=True)
+                self._above = [path for path in self.folder.parents if not path.exists()]
                 self.folder.mkdir(parents=True)
             self._open()
         except OSError as error:
@@ -71,6 +75,9 @@ class ScratchFolder(abc.ABC):
             # First, so that half a removal is not taken for what a run goes on with.
             (self.folder / JOURNAL).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the first that is not empty
+                for path in self._above:
+                    path.rmdir()
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise DataError(
