@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def _chunks(count: int) -> Iterator[int]:
 
 
 def review_lines(generator: np.random.Generator, count: int, total: int) -> list[str]:
-    """Return lines like Amazon's of 2014, of a dump that has `total` of them.
+    """Return lines like Amazon's of 2014, of a dump whose users lie below `total`.
 
     There are a few busy users and items and very many rare ones, some reviews twice, some broken.
     """
@@ -53,12 +54,12 @@ def review_lines(generator: np.random.Generator, count: int, total: int) -> list
     return found
 
 
-def write_reviews(folder: Path, count: int) -> list[str]:
-    """Write a packed dump of reviews; return the command's words."""
+def write_reviews(folder: Path, count: int, a_user: int = 1) -> list[str]:
+    """Write a packed dump with so many reviews a user at least; return the command's words."""
     generator, path = np.random.default_rng(1), folder / "reviews.json.gz"
     with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as file:
         for size in _chunks(count):
-            file.writelines(review_lines(generator, size, count))
+            file.writelines(review_lines(generator, size, count // a_user))
     return ["interactions", str(path), "--format", "amazon-json", "--split", "ratio", "--core"]
 
 
@@ -232,7 +233,7 @@ def _converting(
 
 CASES: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
     "interactions": ("reviews", _named(write_reviews, "1")),
-    "interactions-core": ("reviews", _named(write_reviews, "10")),
+    "interactions-core": ("reviews", _named(partial(write_reviews, a_user=10), "10")),
     "release": ("triples", _named(write_release)),
     "link": ("lines", _named(write_links)),
     "attributes": ("rows", _named(write_products)),

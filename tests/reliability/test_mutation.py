@@ -3,6 +3,7 @@
 import pytest
 
 from reliability import mutation
+from reliability.checks import CHECKS
 from reliability.mutation import Mutant, copied_tree, judge, read_mutants
 
 MUTANTS = read_mutants()
@@ -67,3 +68,8 @@ def test_a_bug_is_caught_survives_or_cannot_be_judged(tmp_path, monkeypatch):
         with pytest.raises(AssertionError, match="could not run"):
             judge(absent, tree)
     assert "VALUE = 1" in (root / "code.py").read_text("utf-8")
+
+
+def test_a_series_plants_every_bug_and_tries_the_tree_without_one():
+    wanted = next(check.cases for check in CHECKS if check.name == "mutation")
+    assert wanted == len(MUTANTS) + 1
