@@ -139,7 +139,8 @@ def _write_from_disk(data: DiskData, options: argparse.Namespace) -> list[str]:
         columns[f"{modality}:float"] = part.observed[1:].astype(np.int64)
         stem, there = f"{options.dataset}.{modality}", np.flatnonzero(part.observed)
         names = TextsOf(there, data.items)
-        save_pieces(options.out, stem, part.pieces(there), part.dim, part.dtype, names)
+        pieces = part.pieces(there, f"write {stem}.npy")
+        save_pieces(options.out, stem, pieces, part.dim, part.dtype, names)
         written += [f"{stem}.npy", f"{stem}.ids"]
     written.append(f"{options.dataset}.presence.tsv")
     write_columns(options.out / written[-1], columns)

@@ -23,6 +23,7 @@ from recbole_slif.errors import DataError
 from .atomic_pieces import pieces_of
 from .number_file import NumberFile, counts_of, new_rows, sort_numbers
 from .numbered_rows import NumberedRows, places_in
+from .progress import bar
 from .token_order import SortedTokens
 
 
@@ -213,7 +214,8 @@ def _features(checks: Checks, result: FileCheck, path: Path) -> None:
         rows_by_position(path, np.array(sorted(checks.known), dtype=object), len(matrix))
         names = np.arange(len(matrix)).astype(str).astype(object)
     notes: Counter[str] = Counter()
-    present = check_rows(path, matrix, names, notes)
+    with bar(matrix.nbytes, path.name) as shown:
+        present = check_rows(path, matrix, names, notes, shown.update)
     result.notes |= {note: count for note, count in notes.items() if count}
     coverage = _Coverage(checks.known)
     coverage.add(names[present].tolist())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -24,7 +24,12 @@ _BROKEN = "records whose first bytes are no item id (the file is shifted or torn
 
 
 def write_vectors(
-    path: Path, folder: Path, stem: str, known: Collection[str] | None, faults: Faults
+    path: Path,
+    folder: Path,
+    stem: str,
+    known: Collection[str] | None,
+    faults: Faults,
+    check: Callable[[], None],
 ) -> Counter[str]:
     """Write the vectors of a binary file as `STEM.npy` and `STEM.ids`, by item token.
 
@@ -37,6 +42,7 @@ def write_vectors(
         stem: `NAME.<modality>`.
         known: Item tokens to take; None takes all.
         faults: Receives a torn end, broken ids, repeated items and vectors that are not finite.
+        check: Is called when all faults are known, before the files take their names; may raise.
 
     Returns:
         Counts of what was read and written.
@@ -64,12 +70,17 @@ def write_vectors(
             f"{path}: none of its records is of an item of the data set; records must be "
             f"{NAME_BYTES} bytes of id and {DIM} float32"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    lost = _place(path, size, (folder, stem, times), faults)
+    lost = _place(path, size, (folder, stem, times), faults, check)
     return counts + Counter({"items": len(times) - lost, "dimensions": DIM})
 
 
-def _place(path: Path, size: int, target: tuple[Path, str, Counter[str]], faults: Faults) -> int:
+def _place(
+    path: Path,
+    size: int,
+    target: tuple[Path, str, Counter[str]],
+    faults: Faults,
+    check: Callable[[], None],
+) -> int:
     """Write each vector to its item's row; return how many items are left without."""
     folder, stem, times = target
     tokens = canonical(times)
@@ -92,6 +103,7 @@ def _place(path: Path, size: int, target: tuple[Path, str, Counter[str]], faults
                 file.seek(start + 2 * DIM * row_of[name])
                 file.write(data)
                 lost += not finite and times[name] == 1
+        check()
         write_text(folder / f"{stem}.ids", "".join(f"{token}\n" for token in tokens))
     return lost
 
@@ -108,32 +120,47 @@ def _records(
     path: Path, size: int, what: str, faults: Faults
 ) -> Iterator[tuple[int, list[str], np.ndarray]]:
     """Yield the number of the first record, from 1, ids and `[n, 4096]` vectors."""
-    number = 1
-    kind = kind_of(path)
-    total = None if kind else size
+    number, whole = 1, 0
+    broken: list[str] = []
     try:
-        with decompressed(path, kind) as file, bar(total, f"{path.name}: {what}") as shown:
-            while data := _read_whole(file, RECORD * _AT_ONCE):
-                shown.update(len(data))
-                whole = len(data) // RECORD
-                rows = np.frombuffer(data, dtype=np.uint8, count=whole * RECORD)
-                rows = rows.reshape(whole, RECORD)
-                names = [_name(row.tobytes()) for row in rows[:, :NAME_BYTES]]
-                vectors = np.ascontiguousarray(rows[:, NAME_BYTES:]).view("<f4")
-                yield number, names, vectors
-                number += whole
-                if len(data) % RECORD:
-                    faults.add("record that breaks off; the file is not whole", path, number)
-    except (OSError, EOFError) as error:
+        for data in _blocks(path, size, what, broken):
+            whole = len(data) // RECORD
+            rows = np.frombuffer(data, dtype=np.uint8, count=whole * RECORD)
+            rows = rows.reshape(whole, RECORD)
+            names = [_name(row.tobytes()) for row in rows[:, :NAME_BYTES]]
+            vectors = np.ascontiguousarray(rows[:, NAME_BYTES:]).view("<f4")
+            yield number, names, vectors
+            number += whole
+            if len(data) % RECORD and not broken:
+                faults.add("record that breaks off; the file is not whole", path, number)
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
+    if broken:
+        faults.add(f"archive is damaged ({broken[0]}); what follows is lost", path, number)
 
 
-def _read_whole(file: IO[bytes], size: int) -> bytes:
-    parts = []
-    while size and (data := file.read(size)):
-        parts.append(data)
-        size -= len(data)
-    return b"".join(parts)
+def _blocks(path: Path, size: int, what: str, broken: list[str]) -> Iterator[bytes]:
+    """Yield the bytes of some records at a time; `broken` receives why an archive ends early."""
+    kind = kind_of(path)
+    waiting, more = bytearray(), b"more"
+    with (
+        bar(size, f"{path.name}: {what}") as shown,
+        decompressed(path, kind, shown.update) as file,
+    ):
+        # Step by step, since a read that meets the damage gives nothing of what it had before.
+        read = getattr(file, "read1", file.read)
+        while more:
+            try:
+                more = read(RECORD * _AT_ONCE - len(waiting))
+            except Exception as error:  # each library has an error class of its own
+                if not kind:
+                    raise
+                broken.append(" ".join(str(error).split()))
+                more = b""
+            waiting += more
+            if waiting and (not more or len(waiting) == RECORD * _AT_ONCE):
+                yield bytes(waiting)
+                waiting.clear()
 
 
 def _name(data: bytes) -> str:

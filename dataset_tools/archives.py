@@ -18,6 +18,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,7 @@ from typing import IO, cast
 from recbole_slif.errors import DataError
 
 from .progress import bar
-from .reading import zstd_engine
+from .reading import Counted, zstd_engine
 
 GIB = 1 << 30
 _CHUNK = 1 << 20
@@ -167,17 +168,20 @@ def kind_of(path: Path) -> str:
     return "tar" if head[257:262] == b"ustar" else ""
 
 
-def _entries(path: Path) -> Iterator[_Entry]:
+def _entries(path: Path, tell: Callable[[int], object] | None = None) -> Iterator[_Entry]:
     kind = kind_of(path)
     if kind == "zip":
         with zipfile.ZipFile(path) as archive:
-            yield from _zip_entries(path, archive)
+            for info, entry in zip(archive.infolist(), _zip_entries(path, archive), strict=True):
+                yield entry
+                if tell:
+                    tell(info.compress_size)
         return
     if not kind:
         raise DataError(f"{path}: no archive that is known here: zip, tar, gz, bz2, xz or zst")
     with decompressed(path, kind) as raw:
         is_tar = raw.read(512)[257:262] == b"ustar"
-    with decompressed(path, kind) as raw:
+    with decompressed(path, kind, tell) as raw:
         if is_tar:
             yield from _tar_entries(path, _Metered(path, raw))
         else:
@@ -203,21 +207,36 @@ class _Metered:
         return data
 
 
-def decompressed(path: Path, kind: str) -> IO[bytes]:
-    """Open a file that `kind_of` found to be packed, or any other, for reading what is in it."""
-    if kind == "gz":
-        return cast(IO[bytes], gzip.open(path))
-    if kind == "bz2":
-        return bz2.open(path)
-    if kind == "xz":
-        with path.open("rb") as file:  # a forged header could ask for gigabytes
+@contextmanager
+def decompressed(
+    path: Path, kind: str, tell: Callable[[int], object] | None = None
+) -> Iterator[IO[bytes]]:
+    """Open a file that `kind_of` found to be packed, or any other, for reading what is in it.
+
+    Args:
+        path: The file.
+        kind: Of `kind_of`.
+        tell: Receives the bytes of each read of the packed file.
+    """
+    with path.open("rb") as file:
+        if kind == "xz":  # a forged header could ask for gigabytes
             lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(file.read(4096), 1)
-        return lzma.open(path)
-    if kind == "zst":
-        zstd_engine(path)  # says what to install
-        zstandard = importlib.import_module("zstandard")
-        return zstandard.open(path, dctx=zstandard.ZstdDecompressor(max_window_size=1 << 31))
-    return path.open("rb")
+            file.seek(0)
+        source = cast(IO[bytes], Counted(file, tell)) if tell else file
+        if kind == "gz":
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=source))
+        elif kind == "bz2":
+            yield bz2.BZ2File(source)
+        elif kind == "xz":
+            with lzma.LZMAFile(source) as opened:
+                yield opened
+        elif kind == "zst":
+            zstd_engine(path)  # says what to install
+            zstandard = importlib.import_module("zstandard")
+            engine = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+            yield engine.stream_reader(source, read_across_frames=True)
+        else:
+            yield source
 
 
 def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[_Entry]:
@@ -291,8 +310,8 @@ def _safe_name(path: Path, name: str) -> PurePosixPath:
 
 
 def _write(path: Path, stage: Path, budget: _Budget) -> None:
-    with bar(None, path.name) as shown:
-        for entry in _entries(path):
+    with bar(path.stat().st_size, path.name) as shown:
+        for entry in _entries(path, shown.update):
             target = stage / _safe_name(path, entry.name)
             if entry.folder:
                 target.mkdir(parents=True, exist_ok=True)
@@ -302,7 +321,6 @@ def _write(path: Path, stage: Path, budget: _Budget) -> None:
                 while data := source.read(_CHUNK):
                     budget.spend(len(data))
                     file.write(data)
-                    shown.update(len(data))
 
 
 def _move(stage: Path, folder: Path) -> list[Path]:

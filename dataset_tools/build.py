@@ -14,6 +14,7 @@ from recbole_slif.errors import ConfigError, DataError
 
 from . import recipes
 from .download import Wanted, fetch
+from .progress import bar
 from .recipes import PLACES, Route, Source, Step
 from .writing import write_json
 
@@ -223,14 +224,21 @@ class Build:
     def _hash(self, path: Path) -> str:
         """Return a hash of a file's content, or of all files in a folder; once in a step."""
         if path not in self._hashes:
-            digest = hashlib.blake2b(digest_size=20)
-            for file in _files(path):
-                digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-                with file.open("rb") as stream:
-                    while data := stream.read(_CHUNK):
-                        digest.update(data)
-            self._hashes[path] = digest.hexdigest()
+            self._hashes[path] = _digest(path)
         return self._hashes[path]
+
+
+def _digest(path: Path) -> str:
+    files = list(_files(path))
+    digest = hashlib.blake2b(digest_size=20)
+    with bar(sum(file.stat().st_size for file in files), f"look at {path.name}") as shown:
+        for file in files:
+            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as stream:
+                while data := stream.read(_CHUNK):
+                    digest.update(data)
+                    shown.update(len(data))
+    return digest.hexdigest()
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.data.features import find_rows
 from recbole_slif.data.locate import feature_files, interaction_files
 from recbole_slif.data.validate import open_matrix
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .atomic_pieces import pieces_of
+from .disk_features import shown_rows
 from .faults import Faults
 from .id_columns import IdColumn, Texts
 from .loading import Scratch, scratch_place
 from .number_file import NumberFile, NumberWriter, new_rows, sort_numbers
 from .numbered_rows import NumberedRows
+from .progress import bar
 from .reviews import column_places, read_cells
 from .token_order import SortedTokens
 from .writing import atomic, save_pieces, write_columns, write_matrix_head, write_rows
@@ -77,7 +78,7 @@ def from_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
             stem = f"{options.name}.{modality}"
             left = len(matrix) - len(items)
             counts[f"{modality}: rows of items without interactions left out"] = left
-            pieces = (matrix[items[start : start + _ROWS]] for start in range(0, len(items), _ROWS))
+            pieces = _rows_of(matrix, items, f"write {stem}.npy")
             names = texts["item"](items)
             save_pieces(options.out, stem, pieces, matrix.shape[1], matrix.dtype, names)
             written += [f"{stem}.npy", f"{stem}.ids"]
@@ -141,10 +142,14 @@ def _mapping(
     other = next((at for at in range(len(head)) if at != place), place)
     known: dict[int, str] = {}
     for number, cells in lines:
-        if cells[place].strip().isdigit() and cells[other].strip():
-            known.setdefault(int(cells[place]), cells[other].strip())
-        else:
+        own, original = cells[place].strip(), cells[other].strip()
+        if not own.isdigit() or not original:
             faults.add("lines without an id and what it was", path, number)
+            continue
+        if int(own) in known:
+            faults.add("lines of an id that already has a line", path, number)
+            original = min(original, known[int(own)])
+        known[int(own)] = original
     for number in used.tolist():
         if number not in known:
             raise DataError(f"{path}: no line for {column} {number}; leave out --original-ids")
@@ -171,7 +176,7 @@ def to_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
             dtype=object,
         )
         features = {
-            modality: find_rows(path, items, options.missing, Counter())
+            modality: shown_rows(path, items, options.missing, Counter())
             for modality, path in feature_files([options.folder], options.name, None).items()
         }
         written = [f"{options.name}.inter", "u_id_mapping.csv", "i_id_mapping.csv"]
@@ -248,21 +253,27 @@ def _fill(
     filling = np.zeros(dim, dtype=np.float32)
     if missing == "mean":
         total = np.zeros(dim)
-        for piece in _rows_of(stored, rows[present]):
+        for piece in _rows_of(stored, rows[present], f"add up {target.name}"):
+            piece = piece.astype(np.float32)
             # One row after the other, as a sum over the whole adds them.
             total = np.add.reduce(np.vstack([total, piece]), axis=0, dtype=np.float64)
         filling = (total / int(present.sum())).astype(np.float32)
-    with atomic(target) as file:
-        write_matrix_head(file, (len(rows), dim), np.dtype(np.float32))
+    head = ((len(rows), dim), np.dtype(np.float32))
+    with atomic(target) as file, bar(4 * len(rows) * dim, f"write {target.name}") as shown:
+        write_matrix_head(file, *head)
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
             block = np.tile(filling, (len(rows[part]), 1))
             block[present[part]] = stored[rows[part][present[part]]]
             file.write(block.tobytes())
+            shown.update(block.nbytes)
     return len(rows) - int(present.sum())
 
 
-def _rows_of(stored: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield rows of a matrix as float32, some at a time."""
-    for start in range(0, len(rows), _ROWS):
-        yield stored[rows[start : start + _ROWS]].astype(np.float32)
+def _rows_of(stored: np.ndarray, rows: np.ndarray, what: str) -> Iterator[np.ndarray]:
+    """Yield rows of a matrix, some at a time, with a bar of bytes."""
+    with bar(len(rows) * stored.shape[1] * stored.dtype.itemsize, what) as shown:
+        for start in range(0, len(rows), _ROWS):
+            found = stored[rows[start : start + _ROWS]]
+            yield found
+            shown.update(found.nbytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from .convert import copy_atomic_files
 from .faults import Faults
-from .item_spool import ItemSpool
+from .item_spool import Cells, ItemSpool
+from .progress import bar
 from .reviews import read_cells
 from .writing import save_pieces, write_rows
 
@@ -38,29 +39,31 @@ def from_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     """
     path = options.folder / f"{options.name}.{options.suffix}"
     with ItemSpool(options.out / f".{options.name}.vectors.partial") as spool:
-        _read_vectors(path, spool, faults)
-        dim, bad = _dimension(path, spool)
-        for number in sorted(bad):
+        lines = _read_vectors(path, spool, faults)
+        if not any(lines):
+            raise DataError(f"{path}: no vectors; each line is an item id, a tab and numbers")
+        dim = max(lines, key=lambda length: (len(lines[length]), length))
+        for number in sorted(n for length in lines if length != dim for n in lines[length]):
             faults.add(_DIM, path, number)
         fault_log.refuse(faults, options)
         stem = f"{options.name}.{options.modality}"
         written = copy_atomic_files(options, _SUFFIXES)
-        items = [item for item, vector in _vectors(spool, "find items") if len(vector) == dim]
-        rows = (vector for _, vector in _vectors(spool, stem) if len(vector) == dim)
-        pieces = (vector[None] for vector in rows)
+        items = [item for item, _ in _vectors(spool, dim, "find items")]
+        pieces = (vector[None] for _, vector in _vectors(spool, dim, stem))
         save_pieces(options.out, stem, pieces, dim, np.dtype(np.float32), items)
     written += [f"{stem}.npy", f"{stem}.ids"]
     return {"items with vectors": len(items), "dimensions": dim, "files": ", ".join(written)}
 
 
-def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> None:
-    """Take the usable lines into the spool: the vector as text, and its line number."""
+def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> dict[int, array[int]]:
+    """Take the usable lines into the spool, the vector as text; return lines by its length."""
     lines = read_cells(path, "\t", "utf-8", faults)
     _, head = next(lines, (1, []))
     if len(head) != 2 or not head[1].endswith(":float_seq"):
         raise DataError(
             f"{path}: line 1: the header must be like `iid:token<TAB>item_emb:float_seq`"
         )
+    found: dict[int, array[int]] = {}
     for number, (item, text) in lines:
         item = item.strip()
         try:
@@ -68,39 +71,29 @@ def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> None:
         except ValueError:
             vector = np.array([np.nan], dtype=np.float32)
         if item and np.isfinite(vector).all():
-            spool.add(item, [text, str(number)], path, number)
+            spool.add(item, [text], path, number)
+            found.setdefault(len(vector), array("q")).append(number)
         else:
             faults.add(_BAD, path, number)
     spool.finish()
     spool.sort(faults, _TWICE)
+    return found
 
 
 def _parsed(text: str) -> np.ndarray:
     return np.array(text.split(), dtype=np.float32)
 
 
-def _first(entries: list[list[str]]) -> list[str]:
-    """Return the entry whose vector comes first as text."""
-    return min(entries, key=lambda cells: (cells[0], int(cells[1])))
+def _vectors(spool: ItemSpool, dim: int, what: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each item and its vector; of several of that length the one that is first as text."""
 
+    def choose(entries: list[Cells]) -> Cells:
+        return min(entries, key=lambda cells: (len(cells[0].split()) != dim, cells[0]))
 
-def _vectors(spool: ItemSpool, what: str) -> Iterator[tuple[str, np.ndarray]]:
-    for item, (text, _) in spool.rows(what, _first):
-        yield item, _parsed(text)
-
-
-def _dimension(path: Path, spool: ItemSpool) -> tuple[int, list[int]]:
-    """Return the most frequent length of a vector, and the lines of the others."""
-    lengths = Counter[int]()
-    lines: dict[int, list[int]] = {}
-    for _, (text, number) in spool.rows("compare lengths", _first):
-        length = len(text.split())
-        lengths[length] += 1
-        lines.setdefault(length, []).append(int(number))
-    if not any(lengths):
-        raise DataError(f"{path}: no vectors; each line is an item id, a tab and numbers")
-    dim = max(lengths, key=lambda length: (lengths[length], length))
-    return dim, [number for length in lines if length != dim for number in lines[length]]
+    for item, (text,) in spool.rows(what, choose):
+        vector = _parsed(text)
+        if len(vector) == dim:
+            yield item, vector
 
 
 def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
@@ -123,7 +116,9 @@ def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
         suffix = options.suffix if len(found) == 1 else f"{modality}emb"
         name = f"{options.name}.{suffix}"
         header = [f"{modality}_iid:token", f"{modality}_emb:float_seq"]
-        counts[f"items with {modality}"] = write_rows(options.out / name, header, _rows(*stored))
+        counts[f"items with {modality}"] = write_rows(
+            options.out / name, header, _rows(*stored, name)
+        )
         written.append(name)
         suffixes.append(suffix)
         columns.append(f"{suffix}: [{modality}_iid, {modality}_emb]")
@@ -143,8 +138,15 @@ def _opened(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return matrix, read_ids(ids, len(matrix))
 
 
-def _rows(matrix: np.ndarray, items: np.ndarray) -> Iterator[tuple[str, str]]:
-    """Yield item and vector of each row that is not NaN; numbers read back to the same float32."""
-    for item, row in zip(items, matrix, strict=True):
-        if not np.isnan(row).any():
-            yield str(item), " ".join(map(str, np.asarray(row, dtype=np.float32).tolist()))
+def _rows(matrix: np.ndarray, items: np.ndarray, what: str) -> Iterator[tuple[str, str]]:
+    """Yield item and vector of each row that is not NaN; numbers read back to the same float32.
+
+    Items come shorter ones first, then by alphabet, whatever the order of rows.
+    """
+    names = items.tolist()
+    with bar(matrix.nbytes, what) as shown:
+        for place in sorted(range(len(names)), key=lambda place: (len(names[place]), names[place])):
+            row = np.asarray(matrix[place], dtype=np.float32)
+            if not np.isnan(row).any():
+                yield names[place], " ".join(map(str, row.tolist()))
+            shown.update(matrix[place].nbytes)

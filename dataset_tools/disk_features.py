@@ -15,6 +15,8 @@ from recbole_slif.data.locate import feature_files, feature_folders
 from recbole_slif.data.protocol import option
 from recbole_slif.data.validate import open_matrix
 
+from .progress import bar
+
 _PIECE_BYTES = 8 << 20
 
 
@@ -42,12 +44,20 @@ class DiskFeatures:
         """Number type of the file."""
         return open_matrix(self.path).dtype
 
-    def pieces(self, items: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the features of `[n]` item ids as `[m, dim]` float32, some rows at a time."""
+    def pieces(self, items: np.ndarray, what: str) -> Iterator[np.ndarray]:
+        """Yield the features of items as `[m, dim]` float32, some rows at a time.
+
+        Args:
+            items: `[n]` ids.
+            what: What is done with them, for the bar.
+        """
         matrix = open_matrix(self.path)
         size = max(_PIECE_BYTES // (4 * self.dim), 1)
-        for start in range(0, len(items), size):
-            yield matrix[self.rows[items[start : start + size]]].astype(np.float32)
+        with bar(4 * self.dim * len(items), what) as shown:
+            for start in range(0, len(items), size):
+                found = matrix[self.rows[items[start : start + size]]].astype(np.float32)
+                yield found
+                shown.update(found.nbytes)
 
 
 def read_features(config: Any, items: np.ndarray, notes: Counter[str]) -> dict[str, DiskFeatures]:
@@ -69,7 +79,15 @@ def read_features(config: Any, items: np.ndarray, notes: Counter[str]) -> dict[s
     features = {}
     for modality, path in choose_modalities(found, wanted, name, Path(folder)).items():
         put_right: Counter[str] = Counter()
-        rows, observed = find_rows(path, items, missing, put_right)[1:]
+        rows, observed = shown_rows(path, items, missing, put_right)[1:]
         features[modality] = DiskFeatures(path, rows, observed)
         notes.update({f"{path.name}: {note}": count for note, count in put_right.items()})
     return features
+
+
+def shown_rows(
+    path: Path, items: np.ndarray, missing: str, notes: Counter[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what `find_rows` does, with a bar of bytes."""
+    with bar(open_matrix(path).nbytes, path.name) as shown:
+        return find_rows(path, items, missing, notes, shown.update)

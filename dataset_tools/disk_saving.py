@@ -92,9 +92,11 @@ def _save_modality(data: DiskData, features: DiskFeatures, stem: str, folder: Pa
     rows = np.flatnonzero(features.observed)
     exact = True
     with np.errstate(over="ignore"):
-        for piece in features.pieces(rows):
+        for piece in features.pieces(rows, f"look through {stem}.npy"):
             exact = exact and bool((piece.astype(np.float16).astype(np.float32) == piece).all())
     dtype = np.dtype(np.float16 if exact else np.float32)
     names = TextsOf(rows, data.items)
-    save_pieces(folder, stem, features.pieces(rows), features.dim, dtype, names)
+    save_pieces(
+        folder, stem, features.pieces(rows, f"write {stem}.npy"), features.dim, dtype, names
+    )
     return [f"{stem}.npy", f"{stem}.ids"]

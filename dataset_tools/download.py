@@ -369,9 +369,10 @@ def _fault(path: Path, wanted: Wanted) -> str:
     if wanted.sum is None:
         return ""
     name, _, value = wanted.sum.lower().partition(":")
-    with path.open("rb") as file:
+    with path.open("rb") as file, bar(size, f"check {path.name}") as shown:
         digest = hashlib.new(name)
         while data := file.read(_CHUNK):
             digest.update(data)
+            shown.update(len(data))
         found = digest.hexdigest()
     return "" if found == value else f"has the {name} sum {found}, not {value}"

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def run(options: argparse.Namespace) -> None:
     if options.amazon:
         from .amazon_vectors import write_vectors
 
-        counts += write_vectors(options.amazon, options.out, stem, known, faults)
+        check = partial(fault_log.refuse, faults, options)
+        counts += write_vectors(options.amazon, options.out, stem, known, faults, check)
     else:
         counts += _encode_folder(options, stem, known, faults)
     if known is not None:

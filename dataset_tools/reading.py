@@ -131,7 +131,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
     """Yield the decompressed bytes of a file, advancing the bar by bytes read from disk."""
     try:
         with path.open("rb") as file, bar(path.stat().st_size, path.name) as shown:
-            source = _Counted(file, shown.update)
+            source = Counted(file, shown.update)
             head = source.read(BLOCK_BYTES)
             for magic, kind in _ARCHIVES.items():
                 if head.startswith(magic):
@@ -148,13 +148,19 @@ def _pieces(path: Path) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-class _Counted:
-    """Passes on reads and tells how many bytes they gave."""
+class Counted:
+    """Passes on reads and tells how many bytes they gave.
+
+    Args:
+        file: Is read.
+        tell: Receives the number of bytes of each read.
+    """
 
     def __init__(self, file: IO[bytes], tell: Callable[[int], Any]) -> None:
         self._file, self._tell = file, tell
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes, all for -1."""
         data = self._file.read(size)
         self._tell(len(data))
         return data
@@ -178,7 +184,7 @@ def zstd_engine(path: Path) -> Callable[[], Any]:
     return lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
 
 
-def _inflate(head: bytes, source: _Counted, make: Callable[[], Any]) -> Iterator[bytes]:
+def _inflate(head: bytes, source: Counted, make: Callable[[], Any]) -> Iterator[bytes]:
     """Decompress member after member, in mouthfuls so small that no bomb can fill the memory.
 
     Args:

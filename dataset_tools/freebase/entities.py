@@ -22,7 +22,7 @@ def distinct_ends(spill: Spill, start: int, end: int, limit: int) -> np.ndarray:
     merged = np.empty(0, dtype=np.uint64)
     pending: list[np.ndarray] = []
     held = 0
-    for rows in spill.read(start, end):
+    for rows in spill.read("gather entities", start, end):
         pending.append(np.unique(np.concatenate([rows["head"], rows["tail"]])))
         held += len(pending[-1])
         if held > max(_PENDING, len(merged) // 2):

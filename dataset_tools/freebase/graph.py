@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..progress import bar
 from ..writing import atomic
 from . import ids
 from .entities import contains
@@ -52,11 +53,16 @@ class Graph:
         self.keys, self.names = keys, names
         self.size = 0
 
-    def read(self) -> Iterator[np.ndarray]:
-        """Yield the triples in chunks, as positions in `keys` and `names`."""
-        with self.path.open("rb") as file:
+    def read(self, what: str) -> Iterator[np.ndarray]:
+        """Yield the triples in chunks, as positions in `keys` and `names`, with a bar of bytes.
+
+        Args:
+            what: What is done with them, for the bar.
+        """
+        with self.path.open("rb") as file, bar(self.size * CODED.itemsize, what) as shown:
             while data := file.read(CHUNK * CODED.itemsize):
                 yield np.frombuffer(data, dtype=CODED)
+                shown.update(len(data))
 
 
 def sort_triples(spill: Spill, keys: np.ndarray, names: list[str]) -> Graph:
@@ -74,8 +80,10 @@ def sort_triples(spill: Spill, keys: np.ndarray, names: list[str]) -> Graph:
     bounds = _bounds(spill, keys)
     paths = [spill.path.with_name(f"bucket-{number}.bin") for number in range(len(bounds) - 1)]
     _deal(spill, keys, rank, bounds, paths)
-    with graph.path.open("wb") as file:
+    total = sum(path.stat().st_size for path in paths)
+    with graph.path.open("wb") as file, bar(total, "sort triples") as shown:
         for path in paths:
+            shown.update(path.stat().st_size)
             rows = _sorted(np.fromfile(path, dtype=CODED))
             graph.size += len(rows)
             file.write(rows.tobytes())
@@ -86,7 +94,7 @@ def sort_triples(spill: Spill, keys: np.ndarray, names: list[str]) -> Graph:
 def _bounds(spill: Spill, keys: np.ndarray) -> np.ndarray:
     """Return ascending head positions that part the records into buckets of about equal size."""
     counts = np.zeros(len(keys) + 1, dtype=np.int64)
-    for rows in spill.read():
+    for rows in spill.read("count triples"):
         found, number = np.unique(rows["head"], return_counts=True)
         counts[np.searchsorted(keys, found) + 1] += number
     size = max(_BUCKET, -(-spill.records // _MOST_BUCKETS))
@@ -101,7 +109,7 @@ def _deal(
 ) -> None:
     files = [path.open("wb") for path in paths]
     try:
-        for rows in spill.read():
+        for rows in spill.read("deal triples"):
             rows = rows[rows["head"] != rows["tail"]]
             coded = np.empty(len(rows), dtype=CODED)
             coded["head"] = np.searchsorted(keys, rows["head"])
@@ -167,7 +175,7 @@ class Filter:
     def _frequencies(self) -> tuple[np.ndarray, np.ndarray]:
         entities = np.zeros(len(self.entities), dtype=np.int32)
         relations = np.zeros(len(self.relations), dtype=np.int64)
-        for rows in self._graph.read():
+        for rows in self._graph.read(f"frequencies, round {self.rounds + 1}"):
             rows = rows[self.alive(rows)]
             for end in ("head", "tail"):
                 found, number = np.unique(rows[end], return_counts=True)
@@ -183,7 +191,7 @@ def write_graph(path: Path, graph: Graph, stays: Filter) -> Counter[str]:
     count = 0
     with atomic(path) as file:
         file.write(HEADER)
-        for rows in graph.read():
+        for rows in graph.read(f"write {path.name}"):
             rows = rows[stays.alive(rows)]
             count += len(rows)
             for end in ("head", "tail"):

