@@ -23,11 +23,12 @@ class PairPlan:
 
     Attributes:
         collect: blocks `[block, n_entities]` that add up each pair's tails.
-        hand_back: blocks `[block, n_entities]` that add up each pair's heads, for gradients.
-        hand_out: `[n_entities, n_pairs]`, all of `hand_back` transposed.
+        hand_back: blocks `[block, n_rows]` that add up each pair's heads, for gradients; the rows
+            are all entities, or those whose means are wanted.
+        hand_out: `[n_rows, n_pairs]`, all of `hand_back` transposed.
         collect_back: `[n_entities, n_pairs]`, all of `collect` transposed.
         bounds: `[n_relations + 1]` first pair of each relation.
-        inverse_degree: `[n_entities, 1]`.
+        inverse_degree: `[n_rows, 1]`.
     """
 
     collect: list[SparseOperator]
@@ -60,7 +61,7 @@ class PairwiseMean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor, plan: PairPlan) -> Tensor:
-        """Return the means `[n_entities, d]` of `x` `[n_entities, d]` by `rows` of relations."""
+        """Return the means `[n_rows, d]` of `x` `[n_entities, d]` by `rows` of relations."""
         ctx.save_for_backward(x, rows)
         ctx.plan = plan
         pairs = x.new_empty(plan.n_pairs, x.shape[1])

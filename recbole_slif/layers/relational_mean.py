@@ -81,7 +81,8 @@ class RelationalMean:
             np.concatenate([at_tail, np.full(len(head_pairs), -1)]),
             shape,
         )
-        self._plan = self._build(None)
+        self._kept: np.ndarray | None = None
+        self._plan = self._build(None, None)
 
     @property
     def n_pairs(self) -> int:
@@ -94,13 +95,24 @@ class RelationalMean:
         Args:
             kept: `[n_edges]` bool, in the order the edges were given.
         """
-        smaller = object.__new__(RelationalMean)
-        smaller.__dict__.update(self.__dict__)
-        smaller._plan = self._build(kept)
-        return smaller
+        return self._planned(kept, None)
+
+    def at(self, rows: np.ndarray) -> RelationalMean:
+        """Return the same layer, which gives the means of some entities alone, `[len(rows), d]`.
+
+        Args:
+            rows: distinct entity ids, ascending.
+        """
+        return self._planned(self._kept, rows)
+
+    def _planned(self, kept: np.ndarray | None, rows: np.ndarray | None) -> RelationalMean:
+        other = object.__new__(RelationalMean)
+        other.__dict__.update(self.__dict__)
+        other._kept, other._plan = kept, self._build(kept, rows)
+        return other
 
     def __call__(self, entities: Tensor, relation_rows: Tensor) -> Tensor:
-        """Return the means `[n_entities, d]`.
+        """Return the means `[n_entities, d]`, or those of the rows that `at` chose.
 
         Args:
             entities: `[n_entities, d]`.
@@ -109,9 +121,16 @@ class RelationalMean:
         means: Tensor = PairwiseMean.apply(entities.contiguous(), relation_rows, self._plan)
         return means
 
-    def _build(self, kept: np.ndarray | None) -> PairPlan:
+    def _build(self, kept: np.ndarray | None, rows: np.ndarray | None) -> PairPlan:
+        places = np.arange(self.n_entities)
+        if rows is not None:
+            places = np.full(self.n_entities, -1)
+            places[rows] = np.arange(len(rows))
+            wanted = places[self.heads] >= 0
+            kept = wanted if kept is None else wanted & kept
         heads = self.heads if kept is None else self.heads[kept]
-        degree = np.maximum(np.bincount(heads, minlength=self.n_entities), 1)
+        n_rows = self.n_entities if rows is None else len(rows)
+        degree = np.maximum(np.bincount(places[heads], minlength=n_rows), 1)
         inverse = torch.from_numpy(1.0 / degree).to(self.device, self.dtype).unsqueeze(1)
         (collect, collect_edges), (hand_back, hand_edges) = self._collect, self._hand_back
         relations = self._pair_relation
@@ -122,6 +141,9 @@ class RelationalMean:
             hand_back = keep_entries(hand_back, chosen[hand_edges])
             alive = np.flatnonzero((np.diff(collect.indptr) > 0) & (np.diff(hand_back.indptr) > 0))
             collect, hand_back, relations = collect[alive], hand_back[alive], relations[alive]
+        if rows is not None:
+            parts = (hand_back.data, places[hand_back.indices], hand_back.indptr)
+            hand_back = sp.csr_array(parts, shape=(hand_back.shape[0], n_rows))
         counts = np.bincount(relations, minlength=self.n_relations)
         return PairPlan(
             self._blocks(collect),

@@ -92,3 +92,31 @@ def test_no_edges_give_zero():
     empty = np.zeros(0, dtype=np.int64)
     out = RelationalMean(empty, empty, empty, N, R)(torch.ones(N, D), torch.ones(R, D))
     assert out.shape == (N, D) and not out.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_some_means_are_rows_of_all_with_their_gradients(seed, share):
+    triples, rng = edges(seed), np.random.default_rng(seed)
+    whole = layer(triples)
+    if share is not None:
+        whole = whole.without(rng.random(len(triples[0])) < share)
+    rows = np.sort(rng.choice(N, 4, replace=False))
+    arrived = torch.from_numpy(rng.standard_normal((len(rows), D)))
+    found = []
+    for means, chosen in ((whole, torch.from_numpy(rows)), (whole.at(rows), slice(None))):
+        inputs = [torch.from_numpy(part).requires_grad_() for part in tables(seed)]
+        got = means(*inputs)[chosen]
+        found.append((got, *torch.autograd.grad(got, inputs, arrived)))
+    for wanted, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert whole.at(rows).n_pairs < whole.n_pairs
+
+
+def test_no_wanted_row_gives_no_row():
+    triples = edges(0)
+    none = layer(triples).at(np.array([], dtype=np.int64))
+    inputs = [torch.from_numpy(part).requires_grad_() for part in tables(0)]
+    got = none(*inputs)
+    got.sum().backward()
+    assert got.shape == (0, D) and not inputs[0].grad.any() and not inputs[1].grad.any()

@@ -35,6 +35,9 @@ def loss_and_gradients(model, batch, few, monkeypatch):
         ("SLIFMR", {"cl_scope": "all", "ablation": "kg_mm"}),
         ("KGAT", {"layers": [8], "mess_dropout": 0.2}),
         ("KGAT", {"layers": [8, 4, 2], "mess_dropout": 0.2}),
+        ("KGIN", {"context_hops": 0}),
+        ("KGIN", {"context_hops": 1}),
+        ("KGIN", {"context_hops": 3}),
     ],
 )
 def test_cut_rows_change_neither_loss_nor_gradients(tmp_path, monkeypatch, name, changes):
@@ -61,7 +64,7 @@ def test_views_of_some_users_and_items_are_rows_of_the_whole_ones(tmp_path, monk
         torch.testing.assert_close(some, whole[items])
 
 
-@pytest.mark.parametrize("name", ["LightGCN", "KGAT"])
+@pytest.mark.parametrize("name", ["LightGCN", "KGAT", "KGIN"])
 def test_the_rows_of_a_batch_are_those_of_the_whole_tables(tmp_path, monkeypatch, name):
     monkeypatch.setattr(sparse, "_FEW_ROWS", 2.0)
     model, batch = model_and_batch(tmp_path, name, train_batch_size=6)

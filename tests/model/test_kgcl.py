@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recbole_slif.errors import ConfigError
+from recbole_slif.layers.messages import drop_out
 from recbole_slif.model.knowledge.kgcl import KGCL
 from tests import model_checks as checks
 from tests import peers
@@ -352,9 +353,12 @@ def test_dropout_acts_on_rows_on_attention_and_on_the_sum(tmp_path, double):
     torch.manual_seed(4)
     found = model._item_rows(edges)
     torch.manual_seed(4)
+    rows_dropped, edges_dropped = (lambda x: drop_out(x, rate, True)), torch.nn.functional.dropout
     masks = [
-        torch.nn.functional.dropout(torch.ones(shape), rate)
-        for shape in (items.shape, entities.shape, (edges.n_edges,), items.shape)
+        rows_dropped(torch.ones_like(items)),
+        rows_dropped(torch.ones_like(entities)),
+        edges_dropped(torch.ones(edges.n_edges), rate),
+        rows_dropped(torch.ones_like(items)),
     ]
     items, entities = items * masks[0], entities * masks[1]
     relations = model.relation_embedding.weight

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
@@ -20,6 +19,7 @@ from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.concat_attention import ConcatAttention
 from recbole_slif.layers.light_conv import light_convolution
+from recbole_slif.layers.messages import messages
 from recbole_slif.losses import contrast_views, negative_rows, squared_norm
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.knowledge.generation import KnowledgeGeneration
@@ -174,7 +174,7 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
         rows = total = self.entity_embedding.weight
         for _ in range(self.settings["context_hops"]):
             gathered = rows + self.attention(rows, rows, relations, edges)
-            rows = F.normalize(F.dropout(gathered, rate, training=self.training), dim=1)
+            rows = messages(gathered, rate, self.training)
             total = self.settings["residual_weight"] * total + rows
         ego = torch.cat([self.user_embedding.weight, total[: self.n_items]])
         nodes = light_convolution(self.adjacency, ego, self.settings["n_layers"], readout="sum")

@@ -22,6 +22,7 @@ from recbole_slif.batch_parts import own_rows, whole_batch
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import KnowledgeAggregator
+from recbole_slif.layers.messages import drop_out
 from recbole_slif.layers.relation_conv import RelationalAttention
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.translation import translation_loss
@@ -176,18 +177,16 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
         def scored(nodes: Tensor) -> Tensor:
             return nodes[:n_scored] if rows is None else F.embedding(rows, nodes)
 
+        dropped = partial(drop_out, rate=self.mess_dropout, training=self.training)
         nodes = self._ego_rows()
         outputs = [scored(nodes)]
         for aggregator in self.aggregators[:-1]:
-            nodes = self._dropped(aggregator(nodes, self.gather @ nodes))
+            nodes = dropped(aggregator(nodes, self.gather @ nodes))
             outputs.append(F.normalize(scored(nodes), dim=1))
         last = self.gather_scored
         gathered = last @ nodes if rows is None else last.product_at(nodes, rows)
-        nodes = self._dropped(self.aggregators[-1](scored(nodes), gathered))
+        nodes = dropped(self.aggregators[-1](scored(nodes), gathered))
         return torch.cat([*outputs, F.normalize(nodes, dim=1)], dim=1)
-
-    def _dropped(self, nodes: Tensor) -> Tensor:
-        return F.dropout(nodes, self.mess_dropout, training=self.training)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with the penalty on its propagated rows."""

@@ -24,6 +24,7 @@ from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.graph.triples import TripleSampler, first_of_each
 from recbole_slif.layers.concat_attention import ConcatAttention
 from recbole_slif.layers.light_conv import light_convolution
+from recbole_slif.layers.messages import drop_out
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.stability import keep_chances
 from recbole_slif.layers.translation import translation_loss
@@ -199,10 +200,10 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
     def _item_rows(self, edges: KnowledgeEdges) -> Tensor:
         """Add to the items' rows `[n_items, d]` what they gather from their tails."""
         rate = self.settings["dropout"]
-        items = F.dropout(self.item_embedding.weight, rate, self.training)
-        tails = F.dropout(self.entity_embedding.weight, rate, self.training)
+        items = drop_out(self.item_embedding.weight, rate, self.training)
+        tails = drop_out(self.entity_embedding.weight, rate, self.training)
         gathered = self.attention(items, tails, self.relation_embedding.weight, edges, rate)
-        return F.dropout(items + gathered[: self.n_items], rate, self.training)
+        return drop_out(items + gathered[: self.n_items], rate, self.training)
 
     def _propagate(self, edges: KnowledgeEdges, adjacency: SparseOperator) -> tuple[Tensor, Tensor]:
         """Return the tables of users and items `[n, d]` on the graphs given."""
@@ -221,9 +222,8 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the summed ranking loss, the summed contrast and the penalty of a batch."""
         users, positives, negatives = triple_rows(self, interaction, *self.forward())
-        ranking = bpr_loss(
-            (users * positives).sum(1), (users * negatives).sum(1), self.settings["loss_reduction"]
-        )
+        scores = (users * positives).sum(1), (users * negatives).sum(1)
+        ranking = bpr_loss(*scores, self.settings["loss_reduction"])
         ego = triple_rows(self, interaction, self.user_embedding.weight, self.item_embedding.weight)
         penalty = self.settings["reg_weight"] * row_penalty(*ego)
         weight = self.settings["cl_weight"]

@@ -15,16 +15,18 @@ from recbole.model.init import xavier_uniform_initialization
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_slif.batch_parts import whole_batch
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
 from recbole_slif.graph.dropout import draw_kept, drop_entries
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.intent import independence, intent_rows, user_intents
+from recbole_slif.layers.messages import messages
 from recbole_slif.layers.relational_mean import RelationalMean
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
-from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
+from recbole_slif.model.pairwise import batch_nodes, penalty_rows, ranking_loss, rows_at
 
 
 class KGIN(GraphRecommender, KnowledgeRecommender):
@@ -144,27 +146,62 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return the user table `[n_users, d]` and item table `[n_items, d]`."""
+        users, items = self._propagate().split([self.n_users, self.n_items])
+        return users, items
+
+    def _propagate(self, nodes: Tensor | None = None) -> Tensor:
+        """Return users, then items `[n_users + n_items, d]`; only `nodes` of them where given."""
         entity_means, user_means = self._step_graphs()
         users, entities = self.user_embedding.weight, self.entity_embedding.weight
-        relations = self.relation_embedding.weight
-        intents = intent_rows(self.relation_logits, relations)
-        user_total, entity_total = users, entities
-        for _ in range(self.context_hops):
-            gates = 1.0 + user_intents(users, self.latent_embedding.weight, intents)
-            users = self._message(gates * (user_means @ entities[: self.n_items]))
-            entities = self._message(entity_means(entities, relations))
-            user_total, entity_total = user_total + users, entity_total + entities
-        return user_total, entity_total[: self.n_items]
+        intents = intent_rows(self.relation_logits, self.relation_embedding.weight)
+        total = self._scored(users, entities, nodes)
+        whole_hops = self.context_hops if nodes is None else self.context_hops - 1
+        for _ in range(whole_hops):
+            gathered = user_means @ entities[: self.n_items]
+            users, entities = self._hop(users, gathered, entities, entity_means, intents)
+            total = total + self._scored(users, entities, nodes)
+        if nodes is None or self.context_hops == 0:
+            return total
+        user_ids, item_ids = self._parted(nodes)
+        gathered = user_means.product_at(entities[: self.n_items], user_ids)
+        users, means = F.embedding(user_ids, users), entity_means.at(item_ids.cpu().numpy())
+        return total + torch.cat(self._hop(users, gathered, entities, means, intents))
+
+    def _parted(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Part ascending nodes into users and items."""
+        first = int(torch.searchsorted(nodes, self.n_users))
+        return nodes[:first], nodes[first:] - self.n_users
+
+    def _scored(self, users: Tensor, entities: Tensor, nodes: Tensor | None) -> Tensor:
+        """Join the rows of users and items; only those of `nodes` where given."""
+        if nodes is None:
+            return torch.cat([users, entities[: self.n_items]])
+        user_ids, item_ids = self._parted(nodes)
+        return torch.cat([F.embedding(user_ids, users), F.embedding(item_ids, entities)])
+
+    def _hop(
+        self,
+        users: Tensor,
+        gathered: Tensor,
+        entities: Tensor,
+        means: RelationalMean,
+        intents: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the next layer of users `[n, d]`, for what they gathered, and of entities."""
+        gates = 1.0 + user_intents(users, self.latent_embedding.weight, intents)
+        entities = means(entities, self.relation_embedding.weight)
+        return self._message(gates * gathered), self._message(entities)
 
     def _message(self, rows: Tensor) -> Tensor:
         """Drop out and normalise the rows `[n, d]` of one layer."""
-        return F.normalize(F.dropout(rows, self.mess_dropout_rate, training=self.training), dim=1)
+        return messages(rows, self.mess_dropout_rate, self.training)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Return the ranking loss of a batch with its penalty and the intents' independence."""
-        tables, squared = self.forward(), self.settings["require_pow"]
-        rows = triple_rows(self, interaction, *tables)
-        look_up = partial(triple_rows, self, users=tables[0], items=tables[1])
+        squared = self.settings["require_pow"]
+        nodes = batch_nodes(self, whole_batch(interaction))
+        look_up = partial(rows_at, self, nodes=nodes, table=self._propagate(nodes))
+        rows = look_up(interaction)
         penalised = penalty_rows(interaction, rows, squared, look_up)
         penalty = row_penalty(*penalised, squared=squared)
         shared = independence(

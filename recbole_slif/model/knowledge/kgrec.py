@@ -21,6 +21,7 @@ from recbole_slif.graph.edge_sides import SidedEdges, draw_per_relation
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers import rationale_attention as rationale
 from recbole_slif.layers import rationale_views as views
+from recbole_slif.layers.messages import messages
 from recbole_slif.layers.relational_mean import RelationalMean
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender, xavier_table
@@ -169,8 +170,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
 
     def _message(self, rows: Tensor) -> Tensor:
         """Drop out and normalise the rows `[n, d]` of one layer."""
-        dropped = F.dropout(rows, self.settings["mess_dropout_rate"], training=self.training)
-        return F.normalize(dropped, dim=1)
+        return messages(rows, self.settings["mess_dropout_rate"], self.training)
 
     def _draw_graphs(self) -> tuple[np.ndarray, sp.csr_array]:
         """Return which edges `[n_edges]` bool a step keeps, and its interactions."""
