@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.layers.edge_attention import gather_from_tails, softmax_over_heads
+from recbole_slif.layers.messages import drop_out, unit_length
 
 SLOPE = 0.01
 
@@ -97,11 +98,11 @@ class GraphAttention(nn.Module):
         Returns:
             `[n_nodes, out_dim]`; the bias alone at a head without edges.
         """
-        rows = self.linear(F.dropout(x, self.dropout, training=self.training))
+        rows = self.linear(drop_out(x, self.dropout, self.training))
         weights = self.attention(rows, edges)
         if gates is not None:
             weights = weights * gates
-        weights = F.dropout(weights, self.attention_dropout, training=self.training)
+        weights = drop_out(weights, self.attention_dropout, self.training)
         return gather_from_tails(weights, rows, edges) + self.bias
 
 
@@ -141,10 +142,10 @@ class AttentionEncoder(nn.Module):
             edges: The directed edges, the same for all layers.
             gates: `[n_edges]`, the same for all layers, or None.
         """
-        outputs = [F.normalize(x, dim=1)]
+        outputs = [unit_length(x)]
         for place, layer in enumerate(self.layers, start=1):
             x = layer(x, edges, gates)
             if place < len(self.layers):
                 x = F.elu(x)
-            outputs.append(F.normalize(x, dim=1))
+            outputs.append(unit_length(x))
         return torch.cat(outputs, dim=1)

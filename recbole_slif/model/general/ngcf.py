@@ -20,6 +20,7 @@ from recbole_slif.graph.bipartite import bipartite_matrix
 from recbole_slif.graph.dropout import drop_entries
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import BiInteraction
+from recbole_slif.layers.messages import messages
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
@@ -106,8 +107,7 @@ class NGCF(GraphRecommender, GeneralRecommender):
         for layer in self.layers:
             sums, products = layer(nodes, adjacency @ nodes)
             activated = F.leaky_relu(sums + products, negative_slope=0.2)
-            dropped = F.dropout(activated, self.message_dropout, training=self.training)
-            nodes = F.normalize(dropped, dim=1)
+            nodes = messages(activated, self.message_dropout, self.training)
             outputs.append(nodes)
         users, items = torch.cat(outputs, dim=1).split([self.n_users, self.n_items])
         return users, items
