@@ -52,7 +52,7 @@ class Core(NamedTuple):
     items: int
 
 
-class _Counts:
+class CappedCounts:
     """How often each number occurs, up to the limit that matters: a byte for each where it fits.
 
     Args:
@@ -72,6 +72,10 @@ class _Counts:
     def enough(self, numbers: np.ndarray) -> np.ndarray:
         """Return whether each of `[n]` numbers occurs often enough."""
         return self._values[numbers] >= self._least
+
+    def few(self) -> int:
+        """Return how many numbers occur, but not often enough."""
+        return self.met() - int(np.count_nonzero(np.greater_equal(self._values, self._least)))
 
     def met(self) -> int:
         """Return how many numbers occur at all."""
@@ -102,8 +106,10 @@ def k_core(
     if max(least) <= 1:
         return Core(rows, 0, n_users, n_items)
 
-    def fresh() -> list[_Counts]:
-        return [_Counts(size, limit) for size, limit in zip((n_users, n_items), least, strict=True)]
+    def fresh() -> list[CappedCounts]:
+        return [
+            CappedCounts(size, limit) for size, limit in zip((n_users, n_items), least, strict=True)
+        ]
 
     journal = journal or Journal(folder / "no journal", {})
     rounds = 0
@@ -131,7 +137,7 @@ def _core_file(rounds: int) -> str:
     return f"core{rounds % 2}"
 
 
-def _count(counts: Sequence[_Counts], rows: np.ndarray) -> None:
+def _count(counts: Sequence[CappedCounts], rows: np.ndarray) -> None:
     counts[0].add(rows["user"])
     counts[1].add(rows["item"])
 

@@ -12,14 +12,8 @@ from recbole_slif.data.pairs import PairTable
 from recbole_slif.experiment.noise import STREAMS, require, share, substitutes, thinned
 
 from .disk_data import PARTS, DiskData
-from .number_file import (
-    CHUNK,
-    GroupCursor,
-    Marks,
-    NumberFile,
-    NumberWriter,
-    random_order,
-)
+from .marks import Marks
+from .number_file import CHUNK, GroupCursor, NumberFile, NumberWriter, random_order
 
 Noisy = Callable[[float], DiskData]
 

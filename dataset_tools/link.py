@@ -16,6 +16,7 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from .faults import Faults
 from .journal import run_identity
+from .marks import Marks
 from .reading import read_text
 from .resumed_reading import ResumedReading
 from .row_file import RowFile, RowWriter, TokenColumn
@@ -125,23 +126,23 @@ def _resolve(
         before, rows = len(rows), _kept(rows, "taken", lambda part: taken[part["user"]])
         counts["links of items that the data set does not have"] = before - len(rows)
         counts["items of the data set without link"] = len(known) - int(taken.sum())
-    first, several = _First(len(items)), np.zeros(len(items), dtype=bool)
+    first, several = Marks(len(items)), np.zeros(len(items), dtype=bool)
     total = len(rows)
 
     def of_item(part: np.ndarray) -> np.ndarray:
-        new = first.of(part["user"])
+        new = first.add_new(part["user"])
         several[part["user"][~new]] = True
         return new if options.several_entities == "first" else np.ones(len(part), dtype=bool)
 
     rows = _kept(rows, "of_items", of_item)
     counts["items with several entities"] = int(several.sum())
-    first, several = _First(len(entities)), np.zeros(len(entities), dtype=bool)
+    first, several = Marks(len(entities)), np.zeros(len(entities), dtype=bool)
     for part in rows.chunks("count entities"):
-        several[part["item"][~first.of(part["item"])]] = True
+        several[part["item"][~first.add_new(part["item"])]] = True
     counts["entities with several items"] = int(several.sum())
-    first = _First(len(entities))
+    first = Marks(len(entities))
     if options.several_items == "first":
-        rows = _kept(rows, "final", lambda part: first.of(part["item"]))
+        rows = _kept(rows, "final", lambda part: first.add_new(part["item"]))
     elif options.several_items == "none":
         rows = _kept(rows, "final", lambda part: ~several[part["item"]])
     counts["links left out by these rules"] = total - len(rows)
@@ -158,25 +159,6 @@ def _resolve(
         "item_id:token": TokenColumn(rows, "user", items),
         "entity_id:token": TokenColumn(rows, "item", entities),
     }
-
-
-class _First:
-    """Tells the first occurrence of each number from later ones.
-
-    Args:
-        size: Numbers lie below it.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._met = np.zeros(size, dtype=bool)
-
-    def of(self, numbers: np.ndarray) -> np.ndarray:
-        """Return which of `[n]` numbers occur for the first time, here and before."""
-        new = np.zeros(len(numbers), dtype=bool)
-        new[np.unique(numbers, return_index=True)[1]] = True
-        new &= ~self._met[numbers]
-        self._met[numbers] = True
-        return new
 
 
 def _marks(tokens: SortedTokens, known: set[str]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +73,14 @@ class NumberWriter:
 
     Args:
         path: The file, made afresh.
+        size: Rows of an earlier run that stay.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.size = path, 0
-        self._file = path.open("wb")
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path, self.size = path, size
+        self._file = path.open("r+b" if size else "wb")
+        self._file.seek(size * _ROW_BYTES)
+        self._file.truncate()
 
     def __enter__(self) -> NumberWriter:
         """Return itself."""
@@ -118,19 +121,55 @@ def sort_numbers(source: NumberFile, target: Path, what: str) -> NumberFile:
     if len(ends) < 2:
         runs.replace(target)
         return NumberFile(target)
+    found = _merge(runs, ends, target, what, _in_order)
+    runs.unlink()
+    return found
+
+
+def distinct_runs(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows `[n, 3]` in sorted runs, each without repeated rows, for `merge_distinct`."""
+    for start in range(0, len(rows), _SORTED):
+        yield _distinct(rows[start : start + _SORTED])
+
+
+def merge_distinct(runs: Path, ends: Sequence[int], target: Path, what: str) -> NumberFile:
+    """Merge runs into one sorted file without repeated rows; the runs stay.
+
+    Args:
+        runs: Those of `distinct_runs`, one behind the other.
+        ends: Number behind each run's last row.
+        target: The sorted file.
+        what: What the rows are, for the bar.
+    """
+    return _merge(runs, ends, target, what, _distinct)
+
+
+def _merge(
+    runs: Path,
+    ends: Sequence[int],
+    target: Path,
+    what: str,
+    arranged: Callable[[np.ndarray], np.ndarray],
+) -> NumberFile:
     piece = max(_MERGED // len(ends), _LEAST_PIECE)
     waiting = merged_runs(NumberFile(runs), ends, piece, _last_row, _count_up_to)
     with NumberWriter(target) as out, bar(ends[-1] * _ROW_BYTES, f"merge {what}") as shown:
         for parts in waiting:
             rows = np.concatenate(parts)
-            out.write(_in_order(rows))
+            out.write(arranged(rows))
             shown.update(rows.nbytes)
-    runs.unlink()
     return NumberFile(target)
 
 
 def _in_order(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort((rows[:, 2], _first_two(rows)))]
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    rows = _in_order(rows)
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return rows[new]
 
 
 def _first_two(rows: np.ndarray) -> np.ndarray:
@@ -195,25 +234,6 @@ class GroupCursor:
         place = int(np.searchsorted(rows[:, 0], first))
         self._rows = rows[place:].copy()
         return rows[:place]
-
-
-class Marks:
-    """A bit for each of many numbers.
-
-    Args:
-        size: Numbers lie below it.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._bits = np.zeros((size + 7) // 8, dtype=np.uint8)
-
-    def add(self, numbers: np.ndarray) -> None:
-        """Mark `[n]` numbers."""
-        np.bitwise_or.at(self._bits, numbers >> 3, (1 << (numbers & 7)).astype(np.uint8))
-
-    def of(self, numbers: np.ndarray) -> np.ndarray:
-        """Return whether each of `[n]` numbers is marked."""
-        return (self._bits[numbers >> 3] >> (numbers & 7).astype(np.uint8) & 1).astype(bool)
 
 
 def random_order(path: Path, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from . import manifest
 from .faults import Faults
-from .release_files import Names, Pairs, distinct_pairs, read_lists, read_names, read_triples
-from .writing import write_columns, write_rows
+from .journal import run_identity
+from .marks import Marks
+from .number_file import NumberFile
+from .release_files import GRAPHS, PARTS
+from .release_labels import Labels, original_ids, unique_names
+from .release_reading import Ids, Release, count, find_files, read_release
+from .release_store import ReleaseStore
+from .writing import write_rows
 
 DESCRIPTION = """\
 Import a public text release: train.txt, test.txt (and valid.txt) with a user and its items in each
@@ -29,9 +32,6 @@ EXAMPLES = """\
   python -m dataset_tools release KGCL/data/yelp2018 \\
       --name yelp2018 --kind kgcl --out dataset/yelp2018"""
 KINDS = ("kgat", "kgin", "kgcl")
-PARTS = ("train", "valid", "test")
-GRAPHS = ("kg_final.txt", "kg.txt")
-_PREFIX = "http://rdf.freebase.com/ns/"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,122 +62,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     fault_log.add_options(parser)
 
 
-@dataclass(frozen=True)
-class Release:
-    """A release in memory; ids are the release's.
-
-    Attributes:
-        parts: `train`, `valid` and `test`, those that are there.
-        triples: `[n, 3]` distinct, ascending.
-        repeated_triples: How many were left out.
-        shared: Whether an entity id below `n_items` is that item.
-    """
-
-    parts: Mapping[str, Pairs]
-    triples: np.ndarray
-    repeated_triples: int
-    shared: bool
-
-    @property
-    def n_items(self) -> int:
-        """Item ids lie below this number."""
-        return max(int(part.items.max(initial=-1)) for part in self.parts.values()) + 1
-
-
 def run(options: argparse.Namespace) -> None:
     """Carry out the command.
 
     Raises:
         DataError: A file is missing; with `--strict`, faults or counts that differ.
     """
-    faults = Faults()
-    found = read_release(options.folder, options.entities, faults)
-    names = {
-        what: read_names(options.folder / f"{what}_list.txt", faults)
-        for what in ("user", "item", "entity", "relation")
+    faults, files = Faults(), find_files(options.folder)
+    identity = run_identity(options, files.all())
+    with ReleaseStore(options.out / f".{options.name}.release.partial", identity) as store:
+        found = read_release(store, files, options.entities, faults)
+        counts, ids = count(found)
+        differ = _compare(options, counts)
+        fault_log.refuse(faults, options)
+        if differ and options.strict:
+            raise DataError(f"{options.folder}: {'; '.join(differ)} (--strict)")
+        written = write(found, ids, store, options)
+    left = _left_out(found, counts)
+    fault_log.conclude({**counts, **left, "files": ", ".join(written)}, faults, options)
+
+
+def _left_out(found: Release, counts: Mapping[str, int]) -> dict[str, int]:
+    read, parts = found.read, found.files.parts
+    left = {
+        f"repeated pairs left out of {part}": read[f"pairs of {part}"] - counts[part]
+        for part in parts
     }
-    counts = count(found)
-    differ = _compare(options, counts)
-    fault_log.refuse(faults, options)
-    if differ and options.strict:
-        raise DataError(f"{options.folder}: {'; '.join(differ)} (--strict)")
-    written = write(found, names, options)
-    fault_log.conclude({**counts, **_left_out(found), "files": ", ".join(written)}, faults, options)
-
-
-def read_release(folder: Path, entities: str, faults: Faults) -> Release:
-    """Read the interactions and the graph of a release.
-
-    Raises:
-        DataError: There is no `train.txt` or `test.txt`, or one of them holds no interaction.
-    """
-    paths = {part: folder / f"{part}.txt" for part in PARTS}
-    for part in ("train", "test"):
-        if not paths[part].is_file():
-            raise DataError(
-                f"{paths[part]}: no such file; give the release's folder of one data set"
-            )
-    parts = {part: read_lists(path, faults) for part, path in paths.items() if path.is_file()}
-    for part, pairs in parts.items():
-        if not len(pairs.users):
-            raise DataError(f"{paths[part]}: no interactions; each line is a user and its items")
-    graph = next((folder / name for name in GRAPHS if (folder / name).is_file()), None)
-    triples, repeated = np.zeros((0, 3), dtype=np.int64), 0
-    if graph is not None:
-        triples, repeated = read_triples(graph, faults)
-    found = Release(parts, triples, repeated, shared=True)
-    reaches = bool(len(triples)) and int(triples[:, [0, 2]].max()) >= found.n_items
-    shared = entities == "shared" or (entities == "auto" and (reaches or not len(triples)))
-    if not shared and len(triples) and int(triples[:, 0].max()) >= found.n_items:
-        raise DataError(
-            f"{graph}: with --entities separate every head is an item, but head "
-            f"{int(triples[:, 0].max())} is beyond the {found.n_items} items; use --entities shared"
-        )
-    return Release(parts, triples, repeated, shared)
-
-
-def count(found: Release) -> dict[str, int]:
-    """Return the counts of a release under the names of the manifest."""
-    users = np.concatenate([part.users for part in found.parts.values()])
-    items = np.concatenate([part.items for part in found.parts.values()])
-    pairs = distinct_pairs(users, items)
-    counts = {"users": len(np.unique(users)), "items": len(np.unique(items))}
-    counts |= {part: len(pairs.users) for part, pairs in found.parts.items()}
-    counts["interactions"] = len(pairs[0])
-    per_user, per_item = (np.unique(side, return_counts=True)[1] for side in pairs)
-    tested = len(np.unique(found.parts["test"].users))
-    counts["users_without_test"] = counts["users"] - tested
-    counts["users_below_10"] = int((per_user < 10).sum())
-    counts["items_below_10"] = int((per_item < 10).sum())
-    if len(found.triples):
-        counts |= _count_graph(found, np.unique(items), counts["items"])
-    return counts
-
-
-def _count_graph(found: Release, items: np.ndarray, n_items: int) -> dict[str, int]:
-    heads, tails = found.triples[:, 0], found.triples[:, 2]
-    nodes = np.unique(np.concatenate([heads, tails])) if found.shared else np.unique(tails)
-    others = int((nodes >= found.n_items).sum()) if found.shared else len(nodes)
-    return {
-        "entities": others,
-        "entities_with_items": others + n_items,
-        "relations": len(np.unique(found.triples[:, 1])),
-        "triples": len(found.triples),
-        "linked_items": len(np.intersect1d(items, _linked(found))),
-    }
-
-
-def _linked(found: Release) -> np.ndarray:
-    """Return the ids of items that are nodes of the graph, ascending."""
-    heads, tails = found.triples[:, 0], found.triples[:, 2]
-    nodes = np.unique(np.concatenate([heads, tails])) if found.shared else np.unique(heads)
-    return nodes[nodes < found.n_items]
-
-
-def _left_out(found: Release) -> dict[str, int]:
-    left = {f"repeated pairs left out of {part}": p.repeated for part, p in found.parts.items()}
-    left |= {f"users without items in {part}": p.empty for part, p in found.parts.items()}
-    left["repeated triples left out"] = found.repeated_triples
+    left |= {f"users without items in {part}": read[f"empty of {part}"] for part in parts}
+    left["repeated triples left out"] = read["triples"] - len(found.triples)
     return {name: number for name, number in left.items() if number}
 
 
@@ -213,108 +125,70 @@ def _differences(source: str, published: Mapping[str, int], counts: Mapping[str,
     return differ
 
 
-def write(found: Release, names: Mapping[str, Names], options: argparse.Namespace) -> list[str]:
-    """Write the atomic files; return their names."""
-    users = _tokens(names["user"], options.original_ids, "user", found, options.folder)
-    items = _tokens(names["item"], options.original_ids, "item", found, options.folder)
+def write(found: Release, ids: Ids, store: ReleaseStore, options: argparse.Namespace) -> list[str]:
+    """Write the atomic files; return their names.
+
+    Raises:
+        DataError: With `--original-ids`, a user or item has none of its own.
+    """
+    users, items = (
+        _tokens(found, what, used, store, options)
+        for what, used in (("user", ids.users), ("item", ids.items))
+    )
     written = []
-    for part, pairs in found.parts.items():
-        written.append(f"{options.name}.{part}.inter")
-        columns = {
-            "user_id:token": _Labelled(users, pairs.users),
-            "item_id:token": _Labelled(items, pairs.items),
-        }
-        write_columns(options.out / written[-1], columns)
+
+    def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        written.append(f"{options.name}.{name}")
+        header = [f"{column}:token" for column in columns]
+        path = options.out / written[-1]
+        store.journal.once(path, lambda: write_rows(path, header, rows))
+
+    for part in found.files.parts:
+        pairs = _pairs(found.interactions, part, users, items)
+        table(f"{part}.inter", ["user_id", "item_id"], pairs)
     if len(found.triples):
-        written += _write_graph(found, names, items, options)
-    if names["item"].original:
-        written.append(f"{options.name}.item")
-        _write_items(options.out / written[-1], names["item"], items)
+        heads, relations, tails = _graph_labels(found, ids, store)
+        triples = _triples(found.triples, heads, relations, tails)
+        table("kg", ["head_id", "relation_id", "tail_id"], triples)
+        links = (zip(items.of(part), heads.of(part), strict=True) for part in ids.linked())
+        table("link", ["item_id", "entity_id"], chain.from_iterable(links))
+    names = found.names["item"]
+    if len(names):
+        columns = ["item_id", "original_id", "freebase_id"]
+        table("item", columns[: 1 + names.width], _item_rows(found, items))
     return written
 
 
-class _Labelled:
-    """A column of labels, looked up only where it is written.
-
-    Args:
-        labels: Label of each number.
-        numbers: `[n]` number of each row.
-    """
-
-    def __init__(self, labels: np.ndarray, numbers: np.ndarray) -> None:
-        self._labels, self._numbers = labels, numbers
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self._numbers)
-
-    def cells(self, start: int, stop: int) -> list[str]:
-        """Return the labels of rows `start` to `stop`."""
-        return self._labels[self._numbers[start:stop]].tolist()
+def _tokens(
+    found: Release, what: str, used: Marks, store: ReleaseStore, options: argparse.Namespace
+) -> Labels:
+    if not options.original_ids:
+        return Labels("")
+    path = options.folder / f"{what}_list.txt"
+    return original_ids(found.names[what], used, what, path, store)
 
 
-def _tokens(names: Names, original: bool, what: str, found: Release, folder: Path) -> np.ndarray:
-    """Return id -> token of users or items."""
-    sides = [getattr(part, f"{what}s") for part in found.parts.values()]
-    used = np.unique(np.concatenate(sides))
-    tokens = np.arange(int(used[-1]) + 1).astype(str).astype(object)
-    if not original:
-        return tokens
-    missing = [int(number) for number in used if int(number) not in names.original]
-    if missing:
-        raise DataError(
-            f"{folder / f'{what}_list.txt'}: no original id for {what} {missing[0]} "
-            f"({len(missing)} lack one); leave out --original-ids"
-        )
-    for number in used.tolist():
-        tokens[number] = names.original[number]
-    if len(set(tokens[used].tolist())) != len(used):
-        raise DataError(f"{folder / f'{what}_list.txt'}: two {what}s have one original id")
-    return tokens
+def _pairs(rows: NumberFile, part: str, users: Labels, items: Labels) -> Iterator[Sequence[str]]:
+    for some in rows.chunks(f"write {part}"):
+        some = some[some[:, 2] == PARTS.index(part)]
+        yield from zip(users.of(some[:, 0]), items.of(some[:, 1]), strict=True)
 
 
-def _write_graph(
-    found: Release, names: Mapping[str, Names], items: np.ndarray, options: argparse.Namespace
-) -> list[str]:
-    heads, relations, tails = found.triples.T
-    entity = _labels(names["entity"].original, "e", np.concatenate([heads, tails]))
-    relation = _labels(names["relation"].original, "r", relations)
-    own = entity
-    if not found.shared:
-        entity = _labels(names["entity"].original, "e", tails)
-        own = _labels({}, "i", heads)
-    columns = {
-        "head_id:token": _Labelled(own, heads),
-        "relation_id:token": _Labelled(relation, relations),
-        "tail_id:token": _Labelled(entity, tails),
-    }
-    write_columns(options.out / f"{options.name}.kg", columns)
-    # An item id that only the graph knows is no item of the data set.
-    met = np.unique(np.concatenate([part.items for part in found.parts.values()]))
-    linked = np.intersect1d(met, _linked(found))
-    links = {"item_id:token": items[linked], "entity_id:token": own[linked]}
-    write_columns(options.out / f"{options.name}.link", links)
-    return [f"{options.name}.kg", f"{options.name}.link"]
+def _triples(rows: NumberFile, *labels: Labels) -> Iterator[Sequence[str]]:
+    for some in rows.chunks("write triples"):
+        columns = (label.of(column) for label, column in zip(labels, some.T, strict=True))
+        yield from zip(*columns, strict=True)
 
 
-def _labels(names: Mapping[int, str], prefix: str, used: np.ndarray) -> np.ndarray:
-    """Return id -> token: the name where it is given and unique, else prefix and id."""
-    labels = np.array([f"{prefix}{n}" for n in range(int(used.max()) + 1)], dtype=object)
-    taken = set(labels.tolist())
-    for number in np.unique(used).tolist():
-        name = names.get(number, "").removeprefix(_PREFIX)
-        if name and name not in taken:
-            taken.add(name)
-            labels[number] = name
-    return labels
+def _graph_labels(found: Release, ids: Ids, store: ReleaseStore) -> tuple[Labels, Labels, Labels]:
+    """Return the labels of heads, relations and tails."""
+    relations = unique_names(found.names["relation"], ids.relations, "relation", store)
+    tails = unique_names(found.names["entity"], ids.entities, "entity", store)
+    return tails if found.shared else Labels("i"), relations, tails
 
 
-def _write_items(path: Path, names: Names, items: np.ndarray) -> None:
-    header = ["item_id:token", "original_id:token"]
-    header += ["freebase_id:token"] if names.freebase else []
-    known: Any = sorted(number for number in names.original if number < len(items))
-    rows = (
-        [items[number], names.original[number], names.freebase.get(number, "")][: len(header)]
-        for number in known
-    )
-    write_rows(path, header, rows)
+def _item_rows(found: Release, items: Labels) -> Iterator[Sequence[str]]:
+    for ids, names in found.names["item"].pieces("write items"):
+        ids = ids[ids < found.n_items]
+        for token, name in zip(items.of(ids), names, strict=False):
+            yield token, *name.split("\t")

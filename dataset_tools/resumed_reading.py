@@ -55,3 +55,7 @@ class ResumedReading:
         if not self._whole:
             self._store.finish()
             self._whole = True
+
+    def end_file(self) -> None:
+        """Note that the file under way is read whole: what is kept now goes on behind it."""
+        self._file, self.line = self._file + 1, 0
