@@ -80,6 +80,19 @@ def write_release(folder: Path, count: int) -> list[str]:
     return ["release", str(folder)]
 
 
+def write_named_release(folder: Path, count: int) -> list[str]:
+    """Write such a release with lists of names, one for each of its ids, shuffled."""
+    words = write_release(folder, count)
+    generator, n_items = np.random.default_rng(11), max(count // 100, 10)
+    lists = {"user": max(count // 40, 10), "item": n_items, "entity": n_items * 5, "relation": 40}
+    for what, size in lists.items():
+        with (folder / f"{what}_list.txt").open("w") as file:
+            file.write("org_id remap_id\n")
+            numbers = generator.permutation(size).tolist()
+            file.writelines(f"{what}.of.{number * 7919:x} {number}\n" for number in numbers)
+    return [*words, "--original-ids"]
+
+
 def write_links(folder: Path, count: int) -> list[str]:
     """Write so many lines of item and entity."""
     generator, path = np.random.default_rng(3), folder / "links.txt"
@@ -235,6 +248,7 @@ CASES: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
     "interactions": ("reviews", _named(write_reviews, "1")),
     "interactions-core": ("reviews", _named(partial(write_reviews, a_user=10), "10")),
     "release": ("triples", _named(write_release)),
+    "release-named": ("triples", _named(write_named_release)),
     "link": ("lines", _named(write_links)),
     "attributes": ("rows", _named(write_products)),
     "yelp_kg": ("businesses", _named(write_businesses)),

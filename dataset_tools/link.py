@@ -104,8 +104,8 @@ def _resolve(
 ) -> dict[str, LazyColumn]:
     """Leave out repeated lines and unknown items, then apply the two rules for ambiguous links.
 
-    The rule of items comes first, then that of entities. Memory holds a byte for each distinct
-    item and two for each entity.
+    The rule of items comes first, then that of entities. Memory holds two bytes and some
+    bits for each distinct item and entity.
 
     Args:
         store: All links.

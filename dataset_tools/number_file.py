@@ -126,10 +126,13 @@ def sort_numbers(source: NumberFile, target: Path, what: str) -> NumberFile:
     return found
 
 
-def distinct_runs(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield rows `[n, 3]` in sorted runs, each without repeated rows, for `merge_distinct`."""
-    for start in range(0, len(rows), _SORTED):
-        yield _distinct(rows[start : start + _SORTED])
+def distinct_runs(columns: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield rows, given as three columns `[n]`, in sorted runs without repeated rows.
+
+    `merge_distinct` brings them together.
+    """
+    for start in range(0, len(columns[0]), _SORTED):
+        yield _distinct(np.stack([part[start : start + _SORTED] for part in columns], axis=1))
 
 
 def merge_distinct(runs: Path, ends: Sequence[int], target: Path, what: str) -> NumberFile:

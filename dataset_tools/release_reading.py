@@ -173,14 +173,14 @@ def _take_lists(
     def keep() -> None:
         owners = np.repeat(np.array(users, dtype=np.uint32), np.array(counts, dtype=np.int64))
         found = np.array(items, dtype=np.uint32)
-        phase = np.full(len(found), PARTS.index(part), dtype=np.uint32)
+        phase = np.broadcast_to(np.uint32(PARTS.index(part)), len(found))
         read[f"pairs of {part}"] += len(found)
         read[f"empty of {part}"] += counts.count(0)
         _raise(read, "users", owners)
         _raise(read, "items", found)
         for column in (users, counts, items):
             del column[:]
-        store.take("interactions", np.stack([owners, found, phase], axis=1))
+        store.take("interactions", (owners, found, phase))
 
     for line, ids in read_lists(path, reading.faults, after):
         reading.line = line
@@ -204,7 +204,7 @@ def _take_triples(path: Path, after: int, store: ReleaseStore, reading: ResumedR
         for kind, ids in zip(("heads", "relations", "tails"), rows.T, strict=True):
             _raise(read, kind, ids)
         del cells[:]
-        store.take("triples", rows)
+        store.take("triples", (rows[:, 0], rows[:, 1], rows[:, 2]))
 
     for line, ids in read_triples(path, reading.faults, after):
         reading.line = line

@@ -41,20 +41,20 @@ class ReleaseStore(KeptFolder):
         self._ends.setdefault(kind, []).extend(ends)
         self._bytes[kind] = size
 
-    def take(self, kind: str, rows: np.ndarray, names: Sequence[str] = ()) -> None:
-        """Keep rows of uint32 and how far the caller has read.
+    def take(self, kind: str, columns: Sequence[np.ndarray], names: Sequence[str] = ()) -> None:
+        """Keep rows and how far the caller has read.
 
         Args:
             kind: Of the rows; begins the names of their files.
-            rows: `[n, 3]` uint32.
+            columns: Their three numbers, `[n]` uint32 each.
             names: Texts without line ends, which are numbered in the order in which they come.
         """
-        if not len(rows):
+        if not len(columns[0]):
             return
         size, ends = self._bytes.get(kind, 0), []
         files = [f"{kind}.runs"]
         with NumberWriter(self.folder / files[0], self._rows(kind)) as out:
-            for run in distinct_runs(rows):
+            for run in distinct_runs(columns):
                 out.write(run)
                 ends.append(out.size)
         if names:
@@ -76,7 +76,7 @@ class ReleaseStore(KeptFolder):
         """Keep names of a list, each with its id and line number, `[n]` uint32."""
         first = self._rows(kind)
         numbers = np.arange(first, first + len(names), dtype=np.uint32)
-        self.take(kind, np.stack([ids, lines, numbers], axis=1), names)
+        self.take(kind, (ids, lines, numbers), names)
 
     def finish(self) -> None:
         """Keep that all is read; no row can be added afterwards."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_tools import manifest, release
+from dataset_tools import manifest
 from dataset_tools.__main__ import main
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
@@ -209,6 +209,24 @@ def test_missing_files_are_named(tmp_path, capsys):
     assert "train.txt: no such file" in capsys.readouterr().err
 
 
+def test_the_error_of_the_file_that_is_read_first_is_told(folder, capsys):
+    (folder / "entity_list.txt").write_bytes(b"PK\x03\x04")
+    assert imported(folder, "--entities", "separate") == (2, {})
+    assert "head 5 is beyond the 5 items" in capsys.readouterr().err
+    (folder / "kg_final.txt").write_bytes(b"PK\x03\x04")
+    (folder / "test.txt").write_text("0\n1\n")
+    assert imported(folder) == (2, {})
+    assert "test.txt: no interactions" in capsys.readouterr().err
+
+
+def test_two_items_of_one_original_id_are_refused(folder, capsys):
+    path = folder / "item_list.txt"
+    path.write_text(path.read_text().replace("B3", "B2"))
+    assert imported(folder, "--original-ids") == (2, {})
+    assert "two items have one original id" in capsys.readouterr().err
+    assert imported(folder)[0] == 0
+
+
 def as_release(folder, name, cut):
     """Write public atomic files as the text files that they come from."""
     raw = folder / "raw"
@@ -239,7 +257,8 @@ def test_alibaba_ifashion_has_all_published_counts(tmp_path, capsys):
 @pytest.mark.skipif(not BOOK.is_dir(), reason="the public amazon-book files are not here")
 def test_amazon_book_has_the_counts_of_table_one(tmp_path, capsys):
     raw = as_release(tmp_path, "amazon-book", 0)
-    code, files = imported(raw, "--strict", name="amazon-book")
+    report = tmp_path / "report.json"
+    code, files = imported(raw, "--strict", "--report", str(report), name="amazon-book")
     assert code == 0
     shown = capsys.readouterr().out
     # What is missing are the 88 users whom test.txt lists without an item.
@@ -252,6 +271,5 @@ def test_amazon_book_has_the_counts_of_table_one(tmp_path, capsys):
         ours = files[f"amazon-book.{part}.inter"].splitlines()
         theirs = (BOOK / f"amazon-book.{part}.inter").read_text().splitlines()
         assert set(ours) == set(theirs)
-    found = release.read_release(raw, "auto", release.Faults())
-    counts = release.count(found)
+    counts = json.loads(report.read_text())["counts"]
     assert (counts["users"], counts["items"], counts["interactions"]) == (70_679, 24_915, 846_434)

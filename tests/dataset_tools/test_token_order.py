@@ -56,3 +56,18 @@ def test_more_ids_than_can_be_numbered_are_refused(tmp_path, monkeypatch):
     sorter.add(list("abcd"))
     with pytest.raises(token_order.DataError, match="more than 3 distinct ids"):
         sorter.merge()
+
+
+@pytest.mark.parametrize("read", [1, 5, 1 << 20])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 50])
+def test_lines_in_any_order_are_found_by_their_numbers(tmp_path, monkeypatch, read, count):
+    monkeypatch.setattr(token_order, "_READ_BYTES", read)
+    monkeypatch.setattr(token_order, "_STEP", 4)
+    lines = [f"{'é' * (number % 7)}{-number}" for number in range(count)]
+    path = tmp_path / "lines"
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+    found = token_order.SortedTokens.of_lines(path)
+    assert len(found) == count
+    assert [text for _, part in found.pieces() for text in part] == lines
+    chosen = np.random.default_rng(1).integers(0, count, 30)
+    assert found.texts(chosen) == [lines[number] for number in chosen]
