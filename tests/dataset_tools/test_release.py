@@ -125,6 +125,14 @@ def test_two_entities_of_one_name_stay_two(folder):
     assert tails == ["m.5", "m.5", "e6", "e6"]
 
 
+def test_a_name_that_is_the_label_of_another_id_is_not_taken(folder):
+    # 6 is the largest id, so that no entity is called e7 by its number.
+    (folder / "entity_list.txt").write_text("org_id remap_id\ne6 0\ne7 1\ne05 2\ne2 5\n")
+    _, files = imported(folder)
+    nodes = [line.split("\t")[::2] for line in files["toy.kg"].splitlines()[1:]]
+    assert nodes == [["e0", "e5"], ["e7", "e5"], ["e05", "e6"], ["e5", "e6"]]
+
+
 def test_original_ids_become_tokens_where_asked_for(folder, capsys):
     _, files = imported(folder, "--original-ids")
     assert files["toy.test.inter"].splitlines()[1:] == ["A0\tB3", "A1\tB0", "A2\tB2"]
