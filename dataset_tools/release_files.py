@@ -82,19 +82,24 @@ def read_names(path: Path, faults: Faults, after: int = 0) -> Iterator[tuple[int
     Raises:
         DataError: The file cannot be read.
     """
-    begin, head = next(read_text(path, Faults()), (0, ""))
-    columns = head.split(None, _MOST_COLUMNS)
-    width, named = len(columns), "remap_id" in columns
+    columns = _columns(next(read_text(path, Faults()))[1]) if after else []
     for number, line in read_text(path, faults, after=after):
-        if named and number == begin:
-            continue
+        if not columns:
+            columns = _columns(line)
+            if "remap_id" in columns:
+                continue
+        width = len(columns)
         # An original id may hold blanks, but only where it is followed by one column.
-        cells = line.rsplit(maxsplit=1) if width == 2 else _parted(line.split(None, _MOST_COLUMNS))
+        cells = line.rsplit(maxsplit=1) if width == 2 else _parted(_columns(line))
         if not 2 <= len(cells) == width or not _is_id(cells[1]):
             faults.add("lines that do not fit the header", path, number)
             continue
         original = " ".join(cells[0].split())
         yield number, int(cells[1]), f"{original}\t{cells[2]}" if width > 2 else original
+
+
+def _columns(line: str) -> list[str]:
+    return line.split(None, _MOST_COLUMNS)
 
 
 def _is_id(cell: str) -> bool:
