@@ -42,10 +42,13 @@ def write_release(folder, seed=1):
             for _ in range(count)
         ]
         lines[part] = [" ".join(map(str, numbers)) for numbers in lists]
-        lines[part].insert(count // 2, "7 x")
+        # The last line is faulty as well: it must not be counted twice after a stop behind it.
+        lines[part][count // 2 : count // 2] = ["7 x"]
+        lines[part].append("8 y")
     triples = [(rng.randrange(90), 5 * rng.randrange(4), rng.randrange(130)) for _ in range(300)]
     lines["kg_final"] = [" ".join(map(str, triple)) for triple in triples]
     lines["kg_final"][100:100] = ["1 2", "1 2 3 4", "1 2 -3"]
+    lines["kg_final"].append("5")
     head = "org_id remap_id"
     lines["user_list"] = [head, *(f"A {n} {n}" for n in rng.sample(range(90), 90)), "B 4"]
     items = [f"B{n} {n} m.{n}" for n in rng.sample(range(130), 130)]
