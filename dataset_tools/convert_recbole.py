@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_slif.data.locate import feature_files
-from recbole_slif.data.validate import open_matrix, read_ids
+from recbole_slif.data.validate import check_rows, open_matrix, read_ids
 from recbole_slif.errors import DataError
 
 from . import faults as fault_log
@@ -130,23 +131,27 @@ def to_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     return {**counts, "files": ", ".join(written)}
 
 
-def _opened(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix of a feature file and the items of its rows."""
+def _opened(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the matrix of a feature file, the items of its rows, and which hold features."""
     matrix, ids = open_matrix(path), path.with_suffix(".ids")
     if not ids.is_file():
         raise DataError(f"{path}: no {ids.name} beside it; write one item token a line")
-    return matrix, read_ids(ids, len(matrix))
+    items = read_ids(ids, len(matrix))
+    with bar(matrix.nbytes, path.name) as shown:
+        return matrix, items, check_rows(path, matrix, items, Counter(), shown.update)
 
 
-def _rows(matrix: np.ndarray, items: np.ndarray, what: str) -> Iterator[tuple[str, str]]:
-    """Yield item and vector of each row that is not NaN; numbers read back to the same float32.
+def _rows(
+    matrix: np.ndarray, items: np.ndarray, present: np.ndarray, what: str
+) -> Iterator[tuple[str, str]]:
+    """Yield item and vector of each row that is there; numbers read back to the same float32.
 
     Items come shorter ones first, then by alphabet, whatever the order of rows.
     """
     names = items.tolist()
-    with bar(matrix.nbytes, what) as shown:
-        for place in sorted(range(len(names)), key=lambda place: (len(names[place]), names[place])):
+    places = sorted(np.flatnonzero(present), key=lambda place: (len(names[place]), names[place]))
+    with bar(len(places), what, unit="row") as shown:
+        for place in places:
             row = np.asarray(matrix[place], dtype=np.float32)
-            if not np.isnan(row).any():
-                yield names[place], " ".join(map(str, row.tolist()))
-            shown.update(matrix[place].nbytes)
+            yield names[place], " ".join(map(str, row.tolist()))
+            shown.update(1)

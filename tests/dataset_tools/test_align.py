@@ -39,6 +39,7 @@ def test_files_that_agree(tmp_path, make_dataset, capsys):
 def test_what_is_left_over_is_noted_and_wrong_only_when_strict(tmp_path, make_dataset, capsys):
     folder = make_dataset()
     edit_lines(folder / "toy.link", lambda lines: [*lines, "i99\te1", "i3\tnowhere", "i4\tend"])
+    edit_lines(folder / "toy.link", lambda lines: [*lines, "i99\te2", "i5\tnowhere"])
     edit_lines(folder / "toy.kg", lambda lines: [*lines, "e1\tr0\tend"])  # a tail alone
     ids = (folder / "toy.text.ids").read_text().replace("i7\n", "i77\n")
     (folder / "toy.text.ids").write_text(ids)
@@ -46,14 +47,25 @@ def test_what_is_left_over_is_noted_and_wrong_only_when_strict(tmp_path, make_da
     code, report = aligned(tmp_path)
     assert code == 0
     files = by_file(report)
-    assert files["toy.link"]["foreign"] == 1
-    assert files["toy.link"]["notes"] == {"links to entities outside the graph": 1}
+    assert files["toy.link"]["foreign"] == 2
+    assert files["toy.link"]["notes"] == {"links to entities outside the graph": 2}
     assert files["toy.text.npy"]["foreign"] == 1 and files["toy.text.npy"]["lacking"] == 2
     assert files["toy.inter"]["notes"] == {"repeated interactions": 1}
     shown = capsys.readouterr().out
     assert "note: toy.text.npy: 1 rows of items without interactions" in shown
     assert aligned(tmp_path, "--strict")[0] == 1
     assert "the files do not agree" in capsys.readouterr().out
+
+
+def test_each_part_of_a_split_says_which_items_it_lacks(tmp_path, make_dataset):
+    folder = make_dataset(benchmark=True)
+    files = by_file(aligned(tmp_path)[1])
+    for part in ("train", "test"):
+        lines = (folder / f"toy.{part}.inter").read_text().splitlines()[1:]
+        items = {line.split("\t")[1] for line in lines}
+        found = files[f"toy.{part}.inter"]
+        assert (found["items"], found["lacking"]) == (len(items), 15 - len(items))
+    assert files["toy.test.inter"]["lacking"] > 0
 
 
 def test_every_wrong_file_is_named(tmp_path, make_dataset, capsys):

@@ -151,6 +151,14 @@ def test_a_short_line_of_an_item_does_not_cost_it_its_vector(tmp_path, capsys):
     assert "1 line whose vector has another length (line 2)" in capsys.readouterr().err
 
 
+def test_of_two_equally_frequent_lengths_the_longer_is_the_dimension(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "toy.itememb").write_text("iid:token\temb:float_seq\na\t1 2\nb\t3 4 5\n")
+    assert called("recbole", "ours", folder, tmp_path / "o") == 0
+    assert np.load(tmp_path / "o" / "toy.text.npy").tolist() == [[3, 4, 5]]
+
+
 def test_a_row_of_nan_has_no_line(tmp_path, make_dataset):
     folder = make_dataset(modalities={"text": 4}, missing={"text": 1})
     matrix, ids = np.load(folder / "toy.text.npy"), (folder / "toy.text.ids").read_text().split()

@@ -130,5 +130,7 @@ def test_mistakes_are_one_line(tmp_path, make_dataset, capsys):
     assert "kg needs knowledge, which toy lacks" in capsys.readouterr().err
     assert called(tmp_path, "--kinds", "inter", "--levels", "1.5") == 2
     assert "must lie between" in capsys.readouterr().err
+    assert called(tmp_path, "--kinds", "inter", "--levels", "0.1", "1") == 2
+    assert "1.0 must lie between" in capsys.readouterr().err
     assert called(tmp_path, "--kinds", "inter", "--set", "seed") == 2
     assert "'seed' is not KEY=VALUE" in capsys.readouterr().err

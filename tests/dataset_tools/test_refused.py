@@ -48,6 +48,12 @@ CASES = {
         2,
         "no toy.visual.ids",
     ),
+    "convert to recbole with a broken row": (
+        ["convert", "FOLDER", *CONVERT, "recbole"],
+        spoil_row,
+        2,
+        "row 2",
+    ),
     "convert from mmrec": (
         ["convert", "FOLDER", *RAW, "--from", "mmrec", "--to", "ours"],
         spoil_nothing,
