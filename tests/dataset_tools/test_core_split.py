@@ -67,6 +67,12 @@ def test_a_core_of_hundreds_is_counted_beyond_a_byte(tmp_path):
     assert (core.users, core.items, len(core.rows), core.rounds) == (1, 301, 301, 1)
 
 
+def test_counts_of_a_small_core_do_not_run_over(tmp_path):
+    pairs = [(user, 0) for user in range(256)]
+    core = k_core(written(tmp_path / "rows", pairs), 256, 1, (1, 5), tmp_path)
+    assert (core.users, core.items, core.rounds) == (256, 1, 0)
+
+
 def test_the_rounds_of_a_core_are_counted(tmp_path):
     chain = [(n, n + step) for n in range(6) for step in (0, 1)]
     core = k_core(written(tmp_path / "rows", chain), 6, 7, (2, 2), tmp_path)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from dataset_tools.__main__ import main
@@ -78,6 +79,22 @@ def test_noise_draws_alike(tmp_path, monkeypatch, capsys, case, seed):
     disk, memory = both(tmp_path, monkeypatch, capsys, "noise", *words)
     assert disk == memory and disk[0] == 0
     assert len({name.split("/")[0] for name in disk[2]}) == 2 * len(kinds)
+
+
+@pytest.mark.parametrize("place", [0, 9, 17])
+def test_one_number_beyond_half_precision_keeps_all_in_float32(
+    tmp_path, monkeypatch, capsys, place
+):
+    folder = write_messy(tmp_path / "toy", 5)
+    matrix = np.ones((18, 3), dtype=np.float32)
+    matrix[place, 1] = 0.1
+    np.save(folder / "toy.visual.npy", matrix)
+    (folder / "toy.visual.ids").write_text("".join(f"i{n}\n" for n in range(18)))
+    words = ["--kinds", "inter", "--levels", "0.1", "--set", "use_gpu=False"]
+    disk, memory = both(tmp_path, monkeypatch, capsys, "noise", *words)
+    assert disk == memory and disk[0] == 0
+    stored = np.load(tmp_path / "disk" / "inter-0.1" / "toy" / "toy.visual.npy")
+    assert stored.dtype == np.float32
 
 
 def test_columns_in_another_order_and_colliding_names(tmp_path, monkeypatch, capsys):

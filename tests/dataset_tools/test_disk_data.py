@@ -47,7 +47,13 @@ def write_messy(folder, seed, parts=(), graph=True, features=True):
         head = ["head_id:token", "relation_id:token", "tail_id:token"]
         write_table(folder / "toy.kg", head, triples)
         links = [(rng.choice(items), rng.choice(entities)) for _ in range(16)]
-        links += [("i1", "alone"), ("nobody", "e1"), ("i2", "absent"), links[0]]
+        links += [
+            ("i1", "alone"),
+            ("nobody", "e1"),
+            ("i2", "absent"),
+            ("nobody", "absent"),
+            links[0],
+        ]
         write_table(folder / "toy.link", ["item_id:token", "entity_id:token"], links)
     if features:
         rows = np.random.default_rng(seed).random((9, 4)).astype(np.float32)

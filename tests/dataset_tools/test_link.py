@@ -6,6 +6,7 @@ import random
 import pytest
 
 from dataset_tools.__main__ import main
+from tests.dataset_tools.test_interactions import small_pieces
 
 LINES = [
     "B1\tm.01",
@@ -58,6 +59,19 @@ def test_shuffled_lines_give_the_same_file(tmp_path, rules):
         lines = list(LINES)
         random.Random(seed).shuffle(lines)  # noqa: S311
         assert linked(tmp_path, lines, *rules)[1] == before
+
+
+@pytest.mark.parametrize("items", ["all", "first", "none"])
+@pytest.mark.parametrize("entities", ["first", "all"])
+def test_the_size_of_pieces_changes_nothing(tmp_path, monkeypatch, items, entities):
+    lines = [f"B{n % 7}\tm.{n * n % 11}" for n in range(60)] + [f"C{n}\tm.9{n}" for n in range(3)]
+    words = ["--several-items", items, "--several-entities", entities]
+    whole = linked(tmp_path, lines, *words)
+    assert len(whole[1]) > 1
+    small_pieces(monkeypatch)
+    for size in (1, 2, 3):
+        monkeypatch.setattr("dataset_tools.row_file.CHUNK", size)
+        assert linked(tmp_path, lines, *words) == whole
 
 
 def test_only_items_of_the_data_set_stay(tmp_path):
