@@ -130,6 +130,32 @@ def test_vectors_do_not_depend_on_batches(tmp_path, folder, backbone, monkeypatc
     assert found[0] == found[1] == found[2]
 
 
+def test_batches_of_other_weights_are_not_gone_on_with(tmp_path, folder, monkeypatch):
+    encoded = []
+
+    class Counting(MeanColour):
+        def encode(self, batch):
+            encoded.append(len(batch))
+            return super().encode(batch)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    package = types.ModuleType("mean_colour")
+    package.load_backbone = lambda weights, device: Counting()
+    monkeypatch.setitem(sys.modules, "mean_colour", package)
+    monkeypatch.setattr("dataset_tools.images.save_pieces", stop)
+    weights = tmp_path / "weights.pt"
+    words = ["--folder", folder, "--backbone", "mean-colour", "--weights", weights]
+    counts = []
+    for content in (b"1", b"1", b"22"):
+        if not weights.exists() or weights.read_bytes() != content:
+            weights.write_bytes(content)
+        assert images(tmp_path, *words) == 130
+        counts.append(sum(encoded))
+    assert counts[0] == counts[1] and counts[2] == 2 * counts[0]
+
+
 def test_too_large_pictures_are_broken(tmp_path, folder, backbone, monkeypatch, capsys):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     paint(folder / "13.png", (1, 1, 1), size=(10, 9))

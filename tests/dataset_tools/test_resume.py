@@ -116,7 +116,7 @@ def test_a_stop_after_any_entry_loses_nothing_and_repeats_nothing(tmp_path, monk
     def counted(self, *files, **entry):
         if len(met) == stop_at:
             raise Kill
-        met.append(sorted(entry))
+        met.append((sorted(entry), entry.get("batch")))
         add(self, *files, **entry)
 
     monkeypatch.setattr(Journal, "add", counted)

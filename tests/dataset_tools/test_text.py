@@ -223,6 +223,12 @@ def test_raw_metadata_becomes_plain_sentences(tmp_path):
     assert raw([old])[0] == {"B7": "It's. a"}
 
 
+def test_of_two_lines_of_an_item_the_one_with_text_counts(tmp_path):
+    lines = [{"asin": "B1", "title": ""}, {"asin": "B1", "title": "Ace"}, {"asin": "B1"}]
+    path = json_lines(tmp_path / "m.json", lines)
+    assert raw([path])[0] == {"B1": "Ace"}
+
+
 def test_long_sentences_are_cut_between_words(tmp_path):
     path = json_lines(tmp_path / "m", [{"asin": "1", "title": "aaa bbb ccc"}])
     assert raw([path], longest=8)[0] == {"1": "aaa bbb"}
@@ -306,6 +312,16 @@ def test_killed_and_continued_gives_the_same_bytes(tmp_path):
         pair = [(tmp_path / place / name).read_bytes() for place in ("whole", "killed")]
         assert pair[0] == pair[1]
     assert sorted(os.listdir(tmp_path / "killed")) == ["toy.text.ids", "toy.text.npy"]
+
+
+def test_half_a_batch_that_a_kill_left_is_encoded_again(tmp_path):
+    whole = encoded(tmp_path, LetterCounter(), list("abcdefg"), 3, "one")
+    (kept,) = [path for path in tmp_path.rglob("*") if path.read_bytes()[:1] == b"{"]
+    for rows in (1, 4.5, 5, 6, 6.5):
+        kept.write_bytes(kept.read_bytes()[: 256 + int(4 * 8 * rows)])
+        counter = LetterCounter()
+        assert encoded(tmp_path, counter, list("abcdefg"), 3, "one").tolist() == whole.tolist()
+        assert [len(batch) for batch in counter.batches] == [3, 3, 1][int(rows // 3) :]
 
 
 def test_batches_of_other_settings_are_not_gone_on_with(tmp_path):

@@ -147,7 +147,12 @@ def test_faults_are_counted_and_nothing_is_run(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [(["--min-items", "0"], "--min-items"), (["--min-items", "99"], "no triple is left")],
+    [
+        (["--min-items", "0"], "--min-items"),
+        (["--min-items", "99"], "no triple is left"),
+        # Of the four categories' triples two are left, those of the value that two items have.
+        (["--min-items", "2", "--min-relation", "3"], "no triple is left"),
+    ],
 )
 def test_mistakes_are_one_line(tmp_path, more, words, capsys):
     path = business_file(tmp_path, map(json.dumps, BUSINESSES))
