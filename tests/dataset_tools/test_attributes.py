@@ -101,6 +101,8 @@ def test_faulty_lines_leave_the_others(tmp_path, capsys):
     lines = [HEAD, "p8,Acme,red,cheap,t,u", *LINES, "p0,Acme,red,dear,t,u"]
     (fault,) = turned(tmp_path, lines)[2]["faults"]
     assert fault["kind"].endswith("no number (price)") and fault["lines"] == [2, 7]
+    twice = turned(tmp_path, [*lines, lines[1]])[2]["faults"]
+    assert [entry["lines"] for entry in twice] == [[2, 7], [8]]
     assert turned(tmp_path, lines, "--strict", out="strict")[:2] == (2, {})
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from dataset_tools.__main__ import main
 from dataset_tools.freebase import ids, linked_keys
-from dataset_tools.freebase.blocks import Place, read_dump
+from dataset_tools.freebase.blocks import BrokenDumpError, Place, read_dump
 from dataset_tools.freebase.scan import Frontier, scan_block
 from dataset_tools.freebase.spill import Relations
 from tests.toy import write_table
@@ -111,6 +111,19 @@ def test_output_equals_loops(tmp_path, link, hops, roles, least):
     assert written == oracle(rows, LINKED, hops, roles == "both", *least)
     assert written.count("\n") > 10
     assert os.listdir(tmp_path / "out") == ["toy.kg"]
+
+
+def test_linked_entities_stay_and_the_filter_repeats_itself(tmp_path, link, capsys):
+    stay = [line("m.00", "r1", "m.0x1"), line("m.05", "r1", "m.0x1")]
+    # Without its end the chain loses what stood before it, round by round.
+    chain = [line("m.0a", "r2", "m.0y1"), line("m.0y1", "r2", "m.0y2")]
+    dump = tmp_path / "dump"
+    dump.write_text("".join([*chain, *stay]))
+    words = ["--hops", "2", "--min-entity", "2", "--min-relation", "2"]
+    written = freebase(dump, link, tmp_path / "out", *words)
+    assert written.splitlines()[1:] == ["m.00\tr1\tm.0x1", "m.05\tr1\tm.0x1"]
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "rounds of the frequency filter 3" in shown
 
 
 def test_order_of_lines_and_kind_of_file_change_nothing(tmp_path, link):
@@ -246,6 +259,33 @@ def test_reading_goes_on_at_any_place(tmp_path):
         rest = [b.text[: b.size].tobytes() for b in read_dump(path, whole[number].place, 900)]
         assert b"".join(rest) == b"".join(texts[number + 1 :])
         assert whole[number].place.member_at <= whole[number].place.done
+
+
+def test_a_damaged_archive_gives_the_same_text_wherever_reading_began(tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset_tools.freebase.blocks._READ", 64)
+    rows = toy_dump(size=1200)
+    parts = ["".join(rows[at : at + 200]).encode() for at in range(0, len(rows), 200)]
+    packed = [gzip.compress(part) for part in parts]
+    middle = len(packed[-1]) // 2
+    packed[-1] = packed[-1][:middle] + bytes(40) + packed[-1][middle + 40 :]
+    path = tmp_path / "d.gz"
+    path.write_bytes(b"".join(packed))
+
+    def text_from(place, places):
+        found = []
+        try:
+            for block in read_dump(path, place, 300):
+                found.append(block.text[: block.size].tobytes())
+                places.append(block.place)
+        except BrokenDumpError:
+            return b"".join(found)
+        raise AssertionError("the damage was not seen")
+
+    places = []
+    whole = text_from(None, places)
+    assert len(b"".join(parts[:-1])) <= len(whole) < len(b"".join(parts))
+    for place in places:
+        assert text_from(place, []) == whole[place.done :]
 
 
 def test_a_bomb_is_read_in_small_pieces(tmp_path):

@@ -21,7 +21,7 @@ from dataset_tools.__main__ import main
 from dataset_tools.amazon_vectors import DIM
 from dataset_tools.backbones import load_backbone
 from dataset_tools.images import one_row_per_item
-from dataset_tools.pictures import Picture
+from dataset_tools.pictures import Picture, open_picture
 from recbole_slif.errors import DataError
 from tests.toy import write_table
 
@@ -116,6 +116,31 @@ def test_an_index_says_whose_picture_it_is(tmp_path, folder, backbone):
     assert images(tmp_path, *words) == 0
     matrix, tokens = written(tmp_path)
     assert tokens == ["a", "b"] and matrix.tolist() == [[100, 0, 40], [10, 0, 0]]
+
+
+def test_of_two_items_of_a_picture_the_first_by_alphabet_has_it(tmp_path, folder, backbone, capsys):
+    lines = [json.dumps({"photo_id": "10", "business_id": item}) for item in ("d", "b", "c")]
+    words = ["--folder", folder, "--backbone", backbone, "--index", tmp_path / "photos.json"]
+    for order in (lines, lines[::-1]):
+        (tmp_path / "photos.json").write_text("\n".join(order))
+        assert images(tmp_path, *words) == 0
+        assert written(tmp_path)[1] == ["b"]
+        said = "2 pictures that two lines give to two items (line 2, 3)"
+        assert said in capsys.readouterr().err
+
+
+def test_capital_suffixes_are_seen_and_pictures_stand_upright(tmp_path, backbone):
+    camera = Image.Exif()
+    camera[274] = 6  # the camera lay on its side
+    picture = Image.new("RGB", (8, 4))
+    picture.paste((200, 0, 0), (0, 0, 4, 4))
+    (tmp_path / "p").mkdir()
+    picture.save(tmp_path / "p" / "7.JPG", exif=camera)
+    assert images(tmp_path, "--folder", tmp_path / "p", "--backbone", backbone) == 0
+    assert written(tmp_path)[1] == ["7"]
+    upright = open_picture(tmp_path / "p" / "7.JPG")
+    assert upright.size == (4, 8) and upright.getpixel((2, 1))[0] > 150 > 50
+    assert upright.getpixel((2, 6))[0] < 50
 
 
 def test_vectors_do_not_depend_on_batches(tmp_path, folder, backbone, monkeypatch):
@@ -375,6 +400,31 @@ def test_weights_are_never_run(tmp_path, content):
 def test_unusable_keys(key, weights, words):
     with pytest.raises(DataError, match=words):
         load_backbone(key, Path(weights) if weights else None, "cpu")
+
+
+def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
+    def network(name, pretrained, num_classes):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+
+    package = types.ModuleType("timm")
+    package.create_model = network
+    package.data = types.SimpleNamespace(
+        resolve_model_data_config=lambda network: {}, create_transform=lambda: torch.as_tensor
+    )
+    monkeypatch.setitem(sys.modules, "timm", package)
+    path, good = tmp_path / "w.pt", network("", False, 0).state_dict()
+    # The classifier of another number of classes does not matter.
+    torch.save({**good, "2.weight": torch.ones(9, 3)}, path)
+    found = load_backbone("timm:net", path, "cpu")
+    assert found.encode(torch.ones(2, 4)).shape == (2, 2)
+    lacking = {name: value for name, value in good.items() if name != "1.bias"}
+    for weights, said in (
+        (lacking, "lacks '1.bias'"),
+        ({**good, "3.bias": torch.ones(1)}, "has '3.bias', which the model lacks"),
+    ):
+        torch.save(weights, path)
+        with pytest.raises(DataError, match=said):
+            load_backbone("timm:net", path, "cpu")
 
 
 def test_weights_files_are_read_without_running_them(tmp_path):

@@ -15,7 +15,7 @@ BUSINESSES = [
         "city": "Mesa",
         "state": "AZ",
         "stars": 4.5,
-        "categories": "Food, Coffee & Tea , Food",
+        "categories": "Food, , Coffee & Tea , Food",
         "attributes": {
             "BikeParking": "True",
             "WiFi": "u'free'",
