@@ -233,6 +233,25 @@ def test_a_recipe_of_ones_own_downloads_when_asked(tmp_path, capsys, monkeypatch
     assert (tmp_path / "dataset" / "market" / "market.inter").read_text().count("\n") == 4
 
 
+def test_another_version_runs_steps_again_and_a_stop_is_no_failure(tmp_path, monkeypatch, capsys):
+    (tmp_path / "shop.yaml").write_text(OWN)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "orders.csv").write_text("who,what\nann,cup\nbob,cup\nann,pan\n")
+    words = ["shop.yaml", "--raw", tmp_path / "raw"]
+
+    def stop(options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dataset_tools.interactions.run", stop)
+        assert build(*words) == 130
+    assert "failed" not in capsys.readouterr().err
+    assert build(*words) == 0 and steps_run(capsys) == ["interactions"]
+    assert build(*words) == 0 and steps_run(capsys) == []
+    monkeypatch.setattr("recbole_slif.__version__", "another")
+    assert build(*words) == 0 and steps_run(capsys) == ["interactions"]
+
+
 def test_a_failing_step_stops_and_is_named(tmp_path, capsys):
     (tmp_path / "shop.yaml").write_text(OWN)
     (tmp_path / "raw").mkdir()
