@@ -88,13 +88,18 @@ class Spill:
 
     def __init__(self, path: Path, records: int) -> None:
         self.path, self.records = path, records
+        size = records * RECORD.itemsize
         try:
             self._file = path.open("r+b" if path.exists() else "w+b")
-            self._file.truncate(records * RECORD.itemsize)
-            self._file.seek(0, os.SEEK_END)
+            # Before it is cut: a file that is too short would grow by zeros.
+            short = self._file.seek(0, os.SEEK_END) < size
+            if not short:
+                self._file.truncate(size)
+                self._file.seek(size)
         except OSError as error:
             raise DataError(f"{path} cannot be written ({error.strerror})") from error
-        if self._file.tell() != records * RECORD.itemsize:
+        if short:
+            self._file.close()
             raise DataError(f"{path} is shorter than its state says; remove the folder of it")
 
     def add(self, heads: np.ndarray, relations: np.ndarray, tails: np.ndarray) -> None:

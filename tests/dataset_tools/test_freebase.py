@@ -20,7 +20,8 @@ from dataset_tools.__main__ import main
 from dataset_tools.freebase import ids, linked_keys
 from dataset_tools.freebase.blocks import BrokenDumpError, Place, read_dump
 from dataset_tools.freebase.scan import Frontier, scan_block
-from dataset_tools.freebase.spill import Relations
+from dataset_tools.freebase.spill import Relations, Spill
+from recbole_slif.errors import DataError
 from tests.toy import write_table
 
 ROOT = Path(__file__).parents[2]
@@ -342,6 +343,24 @@ def test_a_pipe_is_read_once_a_hop(tmp_path, link):
     written = freebase(pipe, link, tmp_path, "--min-entity", "1", "--min-relation", "1")
     thread.join()
     assert written == oracle(rows, LINKED, 2, True, 1, 1)
+
+
+def test_records_behind_a_saved_state_are_cut_off(tmp_path):
+    def heads_of(records, *more):
+        spill = Spill(tmp_path / "records", records)
+        for heads in more:
+            spill.add(np.array(heads), np.zeros(len(heads)), np.zeros(len(heads)))
+        spill.sync()
+        found = [int(head) for rows in spill.read("look") for head in rows["head"]]
+        spill.close()
+        return found
+
+    assert heads_of(0, [5, 3], [9]) == [5, 3, 9]
+    assert heads_of(2, [7]) == [5, 3, 7]  # the third had been written, but no state knew it
+    assert heads_of(3) == [5, 3, 7]
+    with pytest.raises(DataError, match="is shorter than its state says"):
+        heads_of(4)
+    assert heads_of(3) == [5, 3, 7]
 
 
 def test_killed_and_continued_gives_the_same_bytes(tmp_path, link):
