@@ -378,7 +378,7 @@ def test_killed_and_continued_gives_the_same_bytes(tmp_path, link):
         "import sys, time\nfrom dataset_tools.freebase import blocks, walk\n"
         "blocks.read_dump.__defaults__ = (None, 20000)\n"
         "take = walk.Walk._take\n"
-        "def slow(self, *a):\n    time.sleep(0.01)\n    take(self, *a)\n"
+        "def slow(self, *a):\n    time.sleep(0.04)\n    take(self, *a)\n"
         "walk.Walk._take = slow\n"
         "from dataset_tools.__main__ import main\nsys.exit(main(sys.argv[1:]))"
     )

@@ -28,11 +28,20 @@ def score(settings: dict[str, Any]) -> float:
 
 
 def train(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Note the training and its process; hang in it while the file `hang` names these settings."""
+    """Note the training and its process; hang in it while the file `hang` names these settings.
+
+    Of processes that began together the first waits in its training for the second one's, which a
+    quick machine would otherwise leave nothing to do.
+    """
     key = json.dumps(settings, sort_keys=True)
     with (folder / "trained").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"pid": os.getpid(), "settings": settings}) + "\n")
     time.sleep(0.05)
+    patience = time.monotonic() + 30.0
+    while (folder / "go").exists() and time.monotonic() < patience:
+        if len({one["pid"] for one in trained(folder)}) > 1:
+            break
+        time.sleep(0.02)
     hang = folder / "hang"
     while hang.is_file() and hang.read_text() == key:
         time.sleep(0.02)
