@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from recbole_slif.layers import disarm
 from recbole_slif.layers.cosine_contrast import cosine_contrast
 from recbole_slif.layers.denoised_routing import denoised_routing
-from recbole_slif.layers.messages import messages
+from recbole_slif.layers.messages import drop_out
 from recbole_slif.losses import unit_rows
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.refined_graphs import (
@@ -185,7 +185,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
             entities = self._entities(hop, rows.entities, relations, kept)
             gathered = users[0], entities, users[1], interactions.item_means @ rows.cf_users
             rate = self.settings["mess_dropout_rate"]
-            rows = Towers(*(messages(part, rate, dropout) for part in gathered))
+            rows = Towers(*(unit_rows(drop_out(part, rate, dropout)) for part in gathered))
             total = Towers(*(old + new for old, new in zip(total, rows, strict=True)))
         return total
 
