@@ -33,7 +33,7 @@ def drop_out(rows: Tensor, rate: float, training: bool) -> Tensor:
     dropped = min(round(rate * _STEPS), _STEPS - 1)
     words = torch.empty(-(-rows.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     draws = words.view(torch.int16)[: rows.numel()].view(rows.shape)
-    kept = torch.empty_like(rows, requires_grad=False)
+    kept = torch.empty_like(rows)
     torch.ge(draws, dropped - _STEPS // 2, out=kept)
     return rows * kept.mul_(_STEPS / (_STEPS - dropped))
 

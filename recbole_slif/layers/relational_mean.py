@@ -122,15 +122,14 @@ class RelationalMean:
         return means
 
     def _build(self, kept: np.ndarray | None, rows: np.ndarray | None) -> PairPlan:
-        places = np.arange(self.n_entities)
+        own_rows, n_rows = self.heads, self.n_entities
         if rows is not None:
-            places = np.full(self.n_entities, -1)
-            places[rows] = np.arange(len(rows))
-            wanted = places[self.heads] >= 0
-            kept = wanted if kept is None else wanted & kept
-        heads = self.heads if kept is None else self.heads[kept]
-        n_rows = self.n_entities if rows is None else len(rows)
-        degree = np.maximum(np.bincount(places[heads], minlength=n_rows), 1)
+            n_rows, places = len(rows), np.full(self.n_entities, -1)
+            places[rows] = np.arange(n_rows)
+            own_rows = places[self.heads]
+            kept = own_rows >= 0 if kept is None else (own_rows >= 0) & kept
+        own_rows = own_rows if kept is None else own_rows[kept]
+        degree = np.maximum(np.bincount(own_rows, minlength=n_rows), 1)
         inverse = torch.from_numpy(1.0 / degree).to(self.device, self.dtype).unsqueeze(1)
         (collect, collect_edges), (hand_back, hand_edges) = self._collect, self._hand_back
         relations = self._pair_relation

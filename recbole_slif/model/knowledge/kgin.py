@@ -151,18 +151,19 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
 
     def _propagate(self, nodes: Tensor | None = None) -> Tensor:
         """Return users, then items `[n_users + n_items, d]`; only `nodes` of them where given."""
+        ids = None if nodes is None else self._parted(nodes)
         entity_means, user_means = self._step_graphs()
         users, entities = self.user_embedding.weight, self.entity_embedding.weight
         intents = intent_rows(self.relation_logits, self.relation_embedding.weight)
-        total = self._scored(users, entities, nodes)
-        whole_hops = self.context_hops if nodes is None else self.context_hops - 1
+        total = self._scored(users, entities, ids)
+        whole_hops = self.context_hops if ids is None else self.context_hops - 1
         for _ in range(whole_hops):
             gathered = user_means @ entities[: self.n_items]
             users, entities = self._hop(users, gathered, entities, entity_means, intents)
-            total = total + self._scored(users, entities, nodes)
-        if nodes is None or self.context_hops == 0:
+            total = total + self._scored(users, entities, ids)
+        if ids is None or self.context_hops == 0:
             return total
-        user_ids, item_ids = self._parted(nodes)
+        user_ids, item_ids = ids
         gathered = user_means.product_at(entities[: self.n_items], user_ids)
         users, means = F.embedding(user_ids, users), entity_means.at(item_ids.cpu().numpy())
         return total + torch.cat(self._hop(users, gathered, entities, means, intents))
@@ -172,11 +173,11 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
         first = int(torch.searchsorted(nodes, self.n_users))
         return nodes[:first], nodes[first:] - self.n_users
 
-    def _scored(self, users: Tensor, entities: Tensor, nodes: Tensor | None) -> Tensor:
-        """Join the rows of users and items; only those of `nodes` where given."""
-        if nodes is None:
+    def _scored(self, users: Tensor, entities: Tensor, ids: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Join the rows of users and items; only those of `ids` of both where given."""
+        if ids is None:
             return torch.cat([users, entities[: self.n_items]])
-        user_ids, item_ids = self._parted(nodes)
+        user_ids, item_ids = ids
         return torch.cat([F.embedding(user_ids, users), F.embedding(item_ids, entities)])
 
     def _hop(
