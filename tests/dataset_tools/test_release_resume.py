@@ -14,6 +14,7 @@ import pytest
 from dataset_tools import release_files
 from dataset_tools.__main__ import main
 from dataset_tools.journal import Journal
+from tests.dataset_tools.killed import child
 from tests.dataset_tools.test_resume import ROOT, Kill, kept_lines
 
 SIZES = {
@@ -213,29 +214,7 @@ def test_a_stop_after_any_entry_loses_nothing_and_repeats_nothing(tmp_path, monk
             path.unlink()
 
 
-CHILD = f"""\
-import importlib, sys, time
-from pathlib import Path
-from dataset_tools import journal, release_reading
-from dataset_tools.__main__ import main
-for module, sizes in {SIZES!r}.items():
-    for name, size in sizes.items():
-        setattr(importlib.import_module(f"dataset_tools.{{module}}"), name, size)
-log, add = Path(sys.argv[1]), journal.Journal.add
-files = release_reading.ResumedReading.files
-def told(self):
-    for path, after in files(self):
-        with log.open("a") as file:
-            file.write(f"{{path.name}} {{after}}\\n")
-        yield path, after
-def slow(self, *files, **entry):
-    time.sleep(0.03)
-    add(self, *files, **entry)
-    time.sleep(0.03)
-release_reading.ResumedReading.files, journal.Journal.add = told, slow
-log.with_suffix(".ready").touch()
-sys.exit(main(sys.argv[2:]))
-"""
+CHILD = child(SIZES, 0.03)
 
 
 def test_kills_at_random_moments_lose_nothing_and_repeat_no_kept_line(tmp_path):

@@ -17,6 +17,7 @@ from dataset_tools.__main__ import main
 from dataset_tools.faults import Faults
 from dataset_tools.journal import Journal
 from dataset_tools.reading import read_text
+from tests.dataset_tools.killed import child
 from tests.dataset_tools.test_interactions import as_lines, made_up, small_pieces
 
 ROOT = Path(__file__).parents[2]
@@ -137,30 +138,14 @@ def test_a_stop_after_any_entry_loses_nothing_and_repeats_nothing(tmp_path, monk
             path.unlink()
 
 
-CHILD = """\
-import sys, time
-from pathlib import Path
-from dataset_tools import attributes, interactions, item_spool, journal, link, yelp_kg
-from dataset_tools import resumed_reading, row_store, writing
-from dataset_tools.__main__ import main
-log, kind = Path(sys.argv[1]), sys.argv[2]
-row_store._BATCH, row_store._SORTED, row_store._MERGED = 20, 90, 60
-item_spool._BATCH = 20
-writing._ROWS = 13
-files, add = resumed_reading.ResumedReading.files, journal.Journal.add
-def told(self):
-    for path, after in files(self):
-        with log.open("a") as file:
-            file.write(f"{path.name} {after}\\n")
-        yield path, after
-def slow(self, *files, **entry):
-    time.sleep(0.004)
-    add(self, *files, **entry)
-    time.sleep(0.004)
-resumed_reading.ResumedReading.files, journal.Journal.add = told, slow
-log.with_suffix(".ready").touch()
-sys.exit(main(sys.argv[2:]))
-"""
+CHILD = child(
+    {
+        "row_store": {"_BATCH": 20, "_SORTED": 90, "_MERGED": 60},
+        "item_spool": {"_BATCH": 20},
+        "writing": {"_ROWS": 13},
+    },
+    0.004,
+)
 
 
 @pytest.mark.parametrize("kind", WORDS)
