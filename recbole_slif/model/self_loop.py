@@ -181,7 +181,8 @@ class SelfLoop:
         for name in ("latest", "merged"):
             graph = None
             if f"{name}_data" in state:
-                parts = [state[f"{name}_{part}"].numpy() for part in ("data", "indices", "indptr")]
+                tensors = (state[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+                parts = (tensor.cpu().numpy() for tensor in tensors)
                 graph = sp.csr_array(tuple(parts), shape=(self.n_items, self.n_items))
             setattr(self, name, graph)
 
