@@ -38,7 +38,8 @@ def restore(state: Mapping[str, Any]) -> None:
     )
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([entry.cpu() for entry in state["cuda"]])
+        present = state["cuda"][: torch.cuda.device_count()]
+        torch.cuda.set_rng_state_all([entry.cpu() for entry in present])
 
 
 def _own_generators(loader: Any) -> Iterator[tuple[str, torch.Generator]]:
