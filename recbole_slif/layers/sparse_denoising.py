@@ -132,10 +132,12 @@ def _largest_columns(mixed: Tensor, weight: Tensor, bias: Tensor, share: float) 
         scores = torch.addmm(bias[tile], mixed, weight[tile].t(), beta=share)
         if first == 0:
             scores[:, 0] = -torch.inf
-        # numpy's search is ten times as fast as torch's on the CPU
-        values = scores.cpu().numpy()
-        columns = values.argmax(axis=1)
-        values = values[every, columns]
+        if scores.is_cuda:  # a tile is not worth the way to the host
+            values, columns = (part.cpu().numpy() for part in scores.max(dim=1))
+        else:  # numpy's search is ten times as fast as torch's
+            values = scores.numpy()
+            columns = values.argmax(axis=1)
+            values = values[every, columns]
         better = values > best
         best[better], found[better] = values[better], columns[better] + first
     return found
