@@ -17,6 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 TILE_ROWS = 512
+GPU_TILE_ROWS = 4096  # a tile has to fill the GPU, or launching its kernels takes the time
 
 SAFE_EXPONENT = 60.0
 """Sums of `exp(+-60)` over any number of rows that fits in memory are ordinary float32 numbers."""
@@ -38,7 +39,7 @@ def row_logsumexp(
         candidates: `[m, d]`, at least one besides an excluded one. Free when detached: a gradient
             to them costs a second pass.
         exclude_own: Leave candidate i out of query i's sum; needs `n = m`.
-        block: Rows and columns of a tile; `TILE_ROWS` when None.
+        block: Rows and columns of a tile; chosen for the device when None.
         bound: What no product exceeds in size. Above `SAFE_EXPONENT` each query's largest product
             is found first, in a pass of its own, and subtracted.
 
@@ -46,7 +47,7 @@ def row_logsumexp(
         `[n]`.
     """
     result: Tensor = _RowLogSumExp.apply(
-        queries, candidates, exclude_own, block or TILE_ROWS, bound <= SAFE_EXPONENT
+        queries, candidates, exclude_own, block or _tile_rows(queries), bound <= SAFE_EXPONENT
     )
     return result
 
@@ -58,10 +59,14 @@ def pair_sum(x: Tensor, block: int | None = None) -> Tensor:
 
     Args:
         x: `[n, d]`, rows of squared length up to `SAFE_EXPONENT`.
-        block: Rows and columns of a tile; `TILE_ROWS` when None.
+        block: Rows and columns of a tile; chosen for the device when None.
     """
-    result: Tensor = _PairSum.apply(x, block or TILE_ROWS)
+    result: Tensor = _PairSum.apply(x, block or _tile_rows(x))
     return result
+
+
+def _tile_rows(x: Tensor) -> int:
+    return GPU_TILE_ROWS if x.is_cuda else TILE_ROWS
 
 
 class _RowLogSumExp(Function):
