@@ -192,9 +192,10 @@ def both_predictions_agree(bench: Bench) -> None:
     table = trial.scores()
     places = table.numel()
     fields = (trial.config["USER_ID_FIELD"], trial.config["ITEM_ID_FIELD"])
-    pairs = (torch.arange(places) // table.shape[1], torch.arange(places) % table.shape[1])
+    numbers = torch.arange(places, device=trial.config["device"])
+    pairs = (numbers // table.shape[1], numbers % table.shape[1])
     with torch.no_grad():
-        single = trial.model.predict(dict(zip(fields, pairs, strict=True))).view_as(table)
+        single = trial.model.predict(dict(zip(fields, pairs, strict=True))).cpu().view_as(table)
     gap = _gap(single, table)
     require(gap <= TOLERANCE, f"predict and full_sort_predict differ by up to {gap:.3g}")
 
@@ -226,7 +227,8 @@ def _loss_and_gradient(
 ) -> list[Tensor]:
     """Return the loss of a batch in `size` parts and its gradient by each parameter."""
     parameters = [each for each in trial.model.parameters() if each.requires_grad]
-    total = [torch.zeros(()), *(torch.zeros_like(each) for each in parameters)]
+    nothing = torch.zeros((), device=trial.config["device"])
+    total = [nothing, *(torch.zeros_like(each) for each in parameters)]
     for part in [BatchPart(whole, rank, size) for rank in range(size)] if size > 1 else [whole]:
         random_state.restore(drawn)
         loss = summed(calculate(part)) * getattr(part, "share", 1.0)

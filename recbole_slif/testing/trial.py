@@ -40,7 +40,7 @@ class Trial:
         toy: the files behind it.
         config: the settings.
         bundle: the loaders.
-        model: the model, on the CPU.
+        model: the model, on the device of the settings; the CPU unless `use_gpu` is set.
     """
 
     toy: Toy
@@ -68,7 +68,7 @@ class Trial:
             if hasattr(loader, "set_mode"):
                 loader.set_mode(mode)
             for batch in loader:
-                yield calculate, batch
+                yield calculate, batch.to(self.config["device"])
 
     def losses(self) -> Iterator[Tensor]:
         """Yield the summed loss of each batch of interactions, then of triples."""
@@ -130,11 +130,11 @@ class Trial:
 
     @torch.no_grad()
     def scores(self) -> Tensor:
-        """Return all scores `[n_users, n_items]` as evaluation sees them."""
+        """Return all scores `[n_users, n_items]` as evaluation sees them, on the CPU."""
         self.model.eval()
-        users = torch.arange(self.bundle.dataset.user_num)
+        users = torch.arange(self.bundle.dataset.user_num, device=self.config["device"])
         flat = self.model.full_sort_predict({self.config["USER_ID_FIELD"]: users})
-        return flat.view(len(users), -1).clone()
+        return flat.view(len(users), -1).cpu().clone()
 
     def train_matrix(self) -> Tensor:
         """Return the pairs of the train file, bool `[n_users, n_items]`."""
