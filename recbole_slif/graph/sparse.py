@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_slif.graph.csr import csr_tensor
 from recbole_slif.graph.table_storage import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
@@ -80,10 +81,7 @@ class _CompressedRows:
             return x.new_zeros(self.shape[0], x.shape[1])
         values = self._values_as(x.dtype)
         if x.is_cuda:
-            matrix = torch.sparse_csr_tensor(
-                self.starts, self.columns, values, self.shape, check_invariants=False
-            )
-            return torch.sparse.mm(matrix, x)
+            return torch.sparse.mm(csr_tensor(self.starts, self.columns, values, x.shape[0]), x)
         # Bags are rows: on a CPU this gathers at memory speed, about ten times torch's COO product.
         return F.embedding_bag(
             self.columns,

@@ -36,8 +36,9 @@ class GaussianDiffusion:
         w_0 = 1, \qquad w_t = \frac{\bar\alpha_{t-1}}{1 - \bar\alpha_{t-1}}
             - \frac{\bar\alpha_t}{1 - \bar\alpha_t}
 
-    Constants are computed in float64 and rounded to the type of the rows they multiply. Random
-    numbers come from torch's CPU generator.
+    Constants are computed in float64 and rounded to the type of the rows they multiply. Noise is
+    drawn where the rows lie, since it is as large as they are; steps come from torch's CPU
+    generator.
     """
 
     def __init__(self, steps: int, scale: float, low: float, high: float) -> None:
@@ -84,7 +85,7 @@ class GaussianDiffusion:
             eps: standard normal `[b, width]`; drawn when None.
         """
         if eps is None:
-            eps = torch.randn(x0.shape, dtype=x0.dtype).to(x0.device)
+            eps = torch.empty_like(x0).normal_()
         signal = self.signal.to(t.device)[t]
         return torch.addcmul(
             _column(signal.sqrt(), x0) * x0, _column((1.0 - signal).sqrt(), x0), eps

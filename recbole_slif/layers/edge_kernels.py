@@ -1,22 +1,20 @@
 """Kernels over edges whose weights are learned; the only place that chooses between them.
 
 On the CPU: the library's sampled products, segment reductions and embedding bags over int32
-indices, none of which holds an `[n_edges, d]` matrix. Elsewhere: gathers in chunks and scatters.
-No kernel here records a gradient: `edge_attention` writes the backward passes by hand.
+indices, none of which holds an `[n_edges, d]` matrix. Elsewhere: sparse products, scatters, and
+gathers in chunks. No kernel here records a gradient: `edge_attention` writes the backward passes
+by hand.
 """
 
 from __future__ import annotations
-
-import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_EDGES = 1 << 18
+from recbole_slif.graph.csr import csr_tensor
 
-# The sampled product needs its pattern as a CSR tensor, and users can do nothing about the notice.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+CHUNK_EDGES = 1 << 18
 
 
 def on_cpu(x: Tensor) -> bool:
@@ -24,10 +22,11 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def _rows_of(offsets: Tensor) -> Tensor:
-    """Expand CSR offsets `[n_rows + 1]` to the row of every entry."""
+def _rows_of(offsets: Tensor, count: int) -> Tensor:
+    """Expand CSR offsets `[n_rows + 1]` to the row of each of `count` entries."""
     rows = torch.arange(offsets.numel() - 1, device=offsets.device, dtype=torch.int32)
-    return rows.repeat_interleave(offsets.diff())
+    # Without the count a GPU would be waited for to find it.
+    return rows.repeat_interleave(offsets.diff(), output_size=count)
 
 
 def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -46,15 +45,10 @@ def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> 
         return left.new_zeros(0)
     # The library refuses patterns of more entries than cells: many edges between few nodes.
     if on_cpu(left) and columns.numel() <= left.shape[0] * right.shape[0]:
-        pattern = torch.sparse_csr_tensor(
-            offsets,
-            columns,
-            left.new_zeros(columns.numel()),
-            size=(left.shape[0], right.shape[0]),
-            check_invariants=False,
-        )
+        pattern = csr_tensor(offsets, columns, left.new_zeros(columns.numel()), right.shape[0])
         return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
-    chunks = zip(_rows_of(offsets).split(CHUNK_EDGES), columns.split(CHUNK_EDGES), strict=True)
+    rows = _rows_of(offsets, columns.numel())
+    chunks = zip(rows.split(CHUNK_EDGES), columns.split(CHUNK_EDGES), strict=True)
     return torch.cat([(left[row] * right[column]).sum(1) for row, column in chunks])
 
 
@@ -82,15 +76,9 @@ def weighted_bags(offsets: Tensor, columns: Tensor, weights: Tensor | None, x: T
             per_sample_weights=None if weights is None else weights.detach(),
             include_last_offset=True,
         )
-    total = x.new_zeros(offsets.numel() - 1, x.shape[1])
-    rows = _rows_of(offsets)
-    for start in range(0, columns.numel(), CHUNK_EDGES):
-        part = slice(start, start + CHUNK_EDGES)
-        gathered = x[columns[part]]
-        if weights is not None:
-            gathered = gathered * weights[part, None]
-        total.index_add_(0, rows[part], gathered)
-    return total
+    values = x.new_ones(columns.numel()) if weights is None else weights.detach()
+    matrix = csr_tensor(offsets, columns, values, x.shape[0])
+    return torch.sparse.mm(matrix, x.detach())
 
 
 def reduce_runs(values: Tensor, offsets: Tensor, rows: Tensor, reduction: str) -> Tensor:

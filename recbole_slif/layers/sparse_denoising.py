@@ -40,8 +40,8 @@ class SparseDenoising:
     def hidden(self, rows: BinaryRows, t: Tensor, noise: Tensor | None = None) -> Tensor:
         r"""Return :math:`\tanh(W_x\,drop(x_t) + \ldots)` of noised rows, `[b, hidden]`.
 
-        Noise and dropout are drawn from torch's CPU generator, a few rows at a time, straight into
-        the one `[b, width]` matrix that the product needs.
+        Noise and dropout are drawn where the weights lie, on a CPU a few rows at a time, straight
+        into the one `[b, width]` matrix that the product needs.
 
         Args:
             rows: clean rows x_0.
@@ -50,26 +50,27 @@ class SparseDenoising:
         """
         model = self.denoiser
         weight = model.row_input.weight
-        x_t = _SCRATCH.empty(len(rows), weight.new_empty(0, rows.width, device="cpu"))
-        signal = self.diffusion.signal[t.cpu()].to(weight.dtype).unsqueeze(1)
+        x_t = _SCRATCH.empty(len(rows), weight.new_empty(0, rows.width))
+        signal = self.diffusion.signal[t.cpu()].to(weight).unsqueeze(1)
         drop = model.dropout if model.training else 0.0
         scale = torch.full_like(signal, 1.0 / (1.0 - drop))
         ends = rows.offsets.tolist()
-        step = max(1, _CACHED_ENTRIES // rows.width)
+        step = len(rows) if weight.is_cuda else max(1, _CACHED_ENTRIES // rows.width)
         for first in range(0, len(rows), step):
             here = slice(first, first + step)
             part, shares = x_t[here], signal[here]
             part = part.normal_() if noise is None else part.copy_(noise[here])
             part.mul_((1.0 - shares).sqrt())
             last = first + len(part)
-            place = torch.arange(len(part)).repeat_interleave(rows.counts[here])
-            part[place, rows.columns[ends[first] : ends[last]]] += shares.sqrt()[place, 0]
+            place = torch.arange(len(part)).repeat_interleave(rows.counts[here]).to(x_t.device)
+            columns = rows.columns[ends[first] : ends[last]].to(x_t.device)
+            part[place, columns] += shares.sqrt()[place, 0]
             if model.normalise:
                 lengths = torch.linalg.vector_norm(part, dim=1, keepdim=True)
                 scale[here] /= lengths.clamp_min(_SHORTEST)
             if drop > 0.0:
                 part.mul_(torch.rand_like(part).ge_(drop))
-        products = F.linear(x_t.to(weight.device), weight) * scale.to(weight.device)
+        products = F.linear(x_t, weight) * scale
         return torch.tanh(products + model.row_input.bias + model.step_bias(t.to(weight.device)))
 
     def squared_errors(self, hidden: Tensor, rows: BinaryRows) -> Tensor:
