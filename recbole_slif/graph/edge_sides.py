@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_slif.graph.grouping import group_by_key
+from recbole_slif.graph.grouping import count_distinct, group_by_key
 from recbole_slif.graph.incidence import Incidence, index_tensor, places_before
 
 
@@ -93,7 +93,9 @@ class SidedEdges:
             device: where the index tensors live.
         """
         columns = [np.asarray(part, np.int64) for part in (heads, relations, tails)]
-        counts = (_distinct(columns[1], columns[end], n_entities, n_relations) for end in (0, 2))
+        counts = (
+            count_distinct(columns[1], columns[end], n_entities, n_relations) for end in (0, 2)
+        )
         at_head = np.less(*counts)[columns[1]]
         parts, sides = [], []
         for head_side in (True, False):
@@ -168,14 +170,6 @@ def _moved(side: EdgeSide, device: torch.device | str | None) -> EdgeSide:
         side.nodes.to(device),
         side.relations.to(device),
     )
-
-
-def _distinct(
-    relations: np.ndarray, nodes: np.ndarray, n_entities: int, n_relations: int
-) -> np.ndarray:
-    """Count the distinct nodes of each relation, `[n_relations]`."""
-    keys = np.unique(relations * n_entities + nodes)
-    return np.bincount(keys // max(n_entities, 1), minlength=n_relations)
 
 
 def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:

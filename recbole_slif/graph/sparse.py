@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,15 @@ from recbole_slif.graph.table_storage import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
 _FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more
+
+
+def rebuilt_on(device: torch.device | str | None) -> bool:
+    """Tell whether matrices on `device` are best thinned by building smaller ones.
+
+    On a CPU a product costs what its entries cost. Elsewhere it is cheap beside the copies and the
+    waiting that a new matrix takes, so entries are dropped by giving them the value 0.
+    """
+    return torch.device(device or "cpu").type == "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +57,9 @@ class _CompressedRows:
     def transposed(self) -> _CompressedRows:
         flipped = sp.csr_array(self.to_scipy().T)
         return _CompressedRows.from_scipy(flipped, self.values.dtype, self.values.device)
+
+    def with_values(self, values: Tensor) -> _CompressedRows:
+        return replace(self, values=values, _narrow_values={})
 
     def to(self, device: torch.device) -> _CompressedRows:
         return _CompressedRows(
@@ -104,6 +116,34 @@ class _CompressedRows:
         if dtype not in self._narrow_values:
             self._narrow_values[dtype] = self.values.to(dtype)
         return self._narrow_values[dtype]
+
+
+class _Turned:
+    """The transposition of a pattern: sorted where the pattern lies, once for all its operators."""
+
+    def __init__(self) -> None:
+        self._found: tuple[_CompressedRows, Tensor] | None = None
+
+    def applied(self, rows: _CompressedRows) -> _CompressedRows:
+        """Transpose an operator of the pattern by putting its values into the order found."""
+        if self._found is None:
+            self._found = self._find(rows)
+        pattern, order = self._found
+        return pattern.with_values(rows.values.index_select(0, order))
+
+    @staticmethod
+    def _find(rows: _CompressedRows) -> tuple[_CompressedRows, Tensor]:
+        n_rows, n_cols = rows.shape
+        width = rows.starts.dtype
+        # stable: a column's entries stay in the order of their rows, as CSR wants them
+        columns, order = torch.sort(rows.columns, stable=True)
+        ids = torch.arange(n_rows, dtype=width, device=rows.starts.device)
+        owners = torch.repeat_interleave(ids, rows.starts.diff(), output_size=order.numel())
+        bounds = torch.arange(n_cols + 1, dtype=width, device=rows.starts.device)
+        starts = torch.searchsorted(columns, bounds).to(width)
+        none = rows.values.new_empty(0)
+        pattern = _CompressedRows(starts, owners.index_select(0, order), none, (n_cols, n_rows))
+        return pattern, order
 
 
 def _as_stored(x: Tensor, stored: torch.dtype | None) -> Tensor:
@@ -195,6 +235,9 @@ class SparseOperator:
     def __init__(self, rows: _CompressedRows, adjoint: _CompressedRows | None = None) -> None:
         self._rows = rows
         self._adjoint = adjoint
+        self._turned = _Turned()
+        # Sorting on a GPU spares it two copies; on a CPU scipy is the faster.
+        self._turns = not rebuilt_on(rows.values.device)
         self._sums: Tensor | None = None
 
     @classmethod
@@ -254,6 +297,11 @@ class SparseOperator:
     def device(self) -> torch.device:
         """Where the matrix lies."""
         return self._rows.values.device
+
+    @property
+    def columns(self) -> Tensor:
+        """`[nnz]` column of each entry, row by row."""
+        return self._rows.columns
 
     def __repr__(self) -> str:
         return f"SparseOperator(shape={self.shape}, nnz={self.nnz}, dtype={self.dtype})"
@@ -316,6 +364,27 @@ class SparseOperator:
             self._sums = self._rows.product(ones).squeeze(1)
         return self._sums
 
+    def with_values(self, values: Tensor) -> SparseOperator:
+        """The operator with other values at the same places; both share one transposition.
+
+        Nothing is laid out anew and nothing leaves the device.
+
+        Args:
+            values: `[nnz]` of the operator's type and device, row by row; they may be 0.
+        """
+        other = SparseOperator(self._rows.with_values(values))
+        other._turned, other._turns = self._turned, True
+        return other
+
+    def thinned(self, kept: Tensor, share: float = 1.0) -> SparseOperator:
+        """The operator with 0 at dropped places and the other values divided by `share`.
+
+        Args:
+            kept: `[nnz]` bool, row by row, on the operator's device.
+            share: which part was kept, above 0; dividing by it keeps the mean of the sums.
+        """
+        return self.with_values(torch.where(kept, self._rows.values / share, 0.0))
+
     def to(self, device: torch.device | str) -> SparseOperator:
         """The same matrix on `device` (itself if it is there already)."""
         target = torch.device(device)
@@ -334,7 +403,10 @@ class SparseOperator:
 
     def _adjoint_rows(self) -> _CompressedRows:
         if self._adjoint is None:
-            self._adjoint = self._rows.transposed()
+            if self._turns:
+                self._adjoint = self._turned.applied(self._rows)
+            else:
+                self._adjoint = self._rows.transposed()
         return self._adjoint
 
     def _worth_cutting(self, x: Tensor, rows: Tensor) -> bool:

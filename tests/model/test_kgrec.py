@@ -26,9 +26,7 @@ class Double(KGRec):
         columns = [column.numpy() for column in ends]
         sizes = (self.n_knowledge_entities, self.relation_embedding.num_embeddings)
         self.triple_means = RelationalMean(*columns, *sizes, dtype=torch.float64)
-
-    def _operator(self, matrix):
-        return SparseOperator.from_scipy(matrix, dtype=torch.float64)
+        self.user_means = SparseOperator.from_scipy(self._interactions, dtype=torch.float64)
 
 
 class Spy:
@@ -97,7 +95,7 @@ def test_each_part_of_the_loss_agrees_with_the_loops(tmp_path, monkeypatch, seed
     model, batch = Double(config, dataset).train(), peers.pair_batch(dataset)
     names = ("gumbel", "choose_masked", "drop_lowest", "draw_by_item", "partner_contrast")
     spies = {name: Spy(monkeypatch, kgrec.views, name) for name in names}
-    kept, thinned = (Spy(monkeypatch, kgrec, n) for n in ("draw_per_relation", "drop_entries"))
+    kept, thinned = (Spy(monkeypatch, kgrec, n) for n in ("draw_per_relation", "thin"))
     found = model.calculate_loss(batch)
 
     users, entities, relations, projection = parameters(model)
