@@ -10,7 +10,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from recbole_slif.graph.sparse import SparseOperator, rebuilt_on
+from recbole_slif.graph.patterns import rebuilt_on
+from recbole_slif.graph.sparse import SparseOperator
 
 
 def draw_kept(n_edges: int, rate: float) -> np.ndarray:

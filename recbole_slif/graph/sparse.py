@@ -14,19 +14,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recbole_slif.graph.patterns import Transposition, rebuilt_on
 from recbole_slif.graph.table_storage import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
 _FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more
-
-
-def rebuilt_on(device: torch.device | str | None) -> bool:
-    """Tell whether matrices on `device` are best thinned by building smaller ones.
-
-    On a CPU a product costs what its entries cost. Elsewhere it is cheap beside the copies and the
-    waiting that a new matrix takes, so entries are dropped by giving them the value 0.
-    """
-    return torch.device(device or "cpu").type == "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +52,12 @@ class _CompressedRows:
 
     def with_values(self, values: Tensor) -> _CompressedRows:
         return replace(self, values=values, _narrow_values={})
+
+    def reordered(self, held: Transposition) -> _CompressedRows:
+        """Transpose by a transposition of the pattern, which stays where the matrix lies."""
+        found = held.of(self.starts, self.columns, self.shape)
+        values = self.values.index_select(0, found.order)
+        return _CompressedRows(found.starts, found.columns, values, self.shape[::-1])
 
     def to(self, device: torch.device) -> _CompressedRows:
         return _CompressedRows(
@@ -116,34 +114,6 @@ class _CompressedRows:
         if dtype not in self._narrow_values:
             self._narrow_values[dtype] = self.values.to(dtype)
         return self._narrow_values[dtype]
-
-
-class _Turned:
-    """The transposition of a pattern: sorted where the pattern lies, once for all its operators."""
-
-    def __init__(self) -> None:
-        self._found: tuple[_CompressedRows, Tensor] | None = None
-
-    def applied(self, rows: _CompressedRows) -> _CompressedRows:
-        """Transpose an operator of the pattern by putting its values into the order found."""
-        if self._found is None:
-            self._found = self._find(rows)
-        pattern, order = self._found
-        return pattern.with_values(rows.values.index_select(0, order))
-
-    @staticmethod
-    def _find(rows: _CompressedRows) -> tuple[_CompressedRows, Tensor]:
-        n_rows, n_cols = rows.shape
-        width = rows.starts.dtype
-        # stable: a column's entries stay in the order of their rows, as CSR wants them
-        columns, order = torch.sort(rows.columns, stable=True)
-        ids = torch.arange(n_rows, dtype=width, device=rows.starts.device)
-        owners = torch.repeat_interleave(ids, rows.starts.diff(), output_size=order.numel())
-        bounds = torch.arange(n_cols + 1, dtype=width, device=rows.starts.device)
-        starts = torch.searchsorted(columns, bounds).to(width)
-        none = rows.values.new_empty(0)
-        pattern = _CompressedRows(starts, owners.index_select(0, order), none, (n_cols, n_rows))
-        return pattern, order
 
 
 def _as_stored(x: Tensor, stored: torch.dtype | None) -> Tensor:
@@ -235,9 +205,9 @@ class SparseOperator:
     def __init__(self, rows: _CompressedRows, adjoint: _CompressedRows | None = None) -> None:
         self._rows = rows
         self._adjoint = adjoint
-        self._turned = _Turned()
+        self._transposition = Transposition()
         # Sorting on a GPU spares it two copies; on a CPU scipy is the faster.
-        self._turns = not rebuilt_on(rows.values.device)
+        self._reorders = not rebuilt_on(rows.values.device)
         self._sums: Tensor | None = None
 
     @classmethod
@@ -246,15 +216,17 @@ class SparseOperator:
         matrix: sp.spmatrix | sp.sparray,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        as_laid_out: bool = False,
     ) -> SparseOperator:
         """Copy a scipy matrix `[n_rows, n_cols]`; duplicate entries are summed.
 
         The matrix given is left as it is, whatever its format and order of indices. Without
-        `dtype`, the values have torch's default type, as parameters do.
+        `dtype`, the values have torch's default type, as parameters do. `as_laid_out` keeps the
+        entries of a CSR matrix in their number and order, for values that are given later.
         """
         dtype = torch.get_default_dtype() if dtype is None else dtype
         rows = sp.csr_array(matrix)
-        if not rows.has_canonical_format:
+        if not (as_laid_out or rows.has_canonical_format):
             rows = rows.copy()
             rows.sum_duplicates()
         return cls(_CompressedRows.from_scipy(rows, dtype, torch.device(device or "cpu")))
@@ -373,7 +345,7 @@ class SparseOperator:
             values: `[nnz]` of the operator's type and device, row by row; they may be 0.
         """
         other = SparseOperator(self._rows.with_values(values))
-        other._turned, other._turns = self._turned, True
+        other._transposition, other._reorders = self._transposition, True
         return other
 
     def thinned(self, kept: Tensor, share: float = 1.0) -> SparseOperator:
@@ -403,8 +375,8 @@ class SparseOperator:
 
     def _adjoint_rows(self) -> _CompressedRows:
         if self._adjoint is None:
-            if self._turns:
-                self._adjoint = self._turned.applied(self._rows)
+            if self._reorders:
+                self._adjoint = self._rows.reordered(self._transposition)
             else:
                 self._adjoint = self._rows.transposed()
         return self._adjoint

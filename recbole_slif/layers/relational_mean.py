@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recbole_slif.graph.dropout import keep_entries
 from recbole_slif.graph.grouping import count_distinct
-from recbole_slif.graph.sparse import SparseOperator, rebuilt_on
+from recbole_slif.graph.patterns import rebuilt_on
+from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers import pair_blocks
 from recbole_slif.layers.pair_blocks import PairPlan, ones_at
 from recbole_slif.layers.pair_values import ValuedPairs
@@ -88,8 +89,9 @@ class RelationalMean:
         if rebuilt_on(device):
             self._plan = self._build(None, None)
         else:
+            # triples that come twice are two entries, each with a value of its own
             first, second = (
-                (self._operator(matrix), edges)
+                (SparseOperator.from_scipy(matrix, self.dtype, device, as_laid_out=True), edges)
                 for matrix, edges in (self._collect, self._hand_back)
             )
             self._plan = ValuedPairs.lay_out(first, second, heads, self._pair_relation)
