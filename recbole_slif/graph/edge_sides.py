@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recbole_slif.graph.grouping import count_distinct, group_by_key
 from recbole_slif.graph.incidence import Incidence, index_tensor, places_before
+from recbole_slif.graph.patterns import rebuilt_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,3 +194,32 @@ def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:
         lowest = np.argpartition(chances[start:stop], count - 1)[:count]
         kept[start + lowest] = True
     return kept
+
+
+class RelationDraws:
+    """Repeats the draw of `draw_per_relation` and leaves its result on a device."""
+
+    def __init__(
+        self, relations: np.ndarray, rate: float, device: torch.device | str | None = None
+    ) -> None:
+        """Count what is kept of each relation; arguments as for `draw_per_relation`."""
+        self._relations, self._rate, self._device = relations, rate, device
+        if rebuilt_on(device):
+            return
+        starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
+        lengths = np.diff(starts)
+        counts = np.maximum(1, (lengths * (1.0 - rate) + 1e-9).astype(np.int64))
+        runs = np.repeat(np.arange(len(lengths)), lengths)
+        ranks = np.arange(len(runs)) - starts[:-1][runs]
+        self._runs = torch.from_numpy(runs).to(device)
+        self._lowest = torch.from_numpy(np.flatnonzero(ranks < counts[runs])).to(device)
+
+    def draw(self) -> Tensor:
+        """Return the edges to keep, `[n_edges]` bool."""
+        if rebuilt_on(self._device):
+            return torch.from_numpy(draw_per_relation(self._relations, self._rate))
+        chances = torch.rand(len(self._runs)).to(self._device, non_blocking=True)
+        # float64 holds a run's number and all bits of a chance: one sort serves all relations
+        order = torch.argsort(self._runs + chances.double())
+        chosen = order.index_select(0, self._lowest)
+        return torch.zeros_like(chances, dtype=torch.bool).index_fill_(0, chosen, True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from recbole.utils import init_seed
 
-from recbole_slif.graph import dropout
+from recbole_slif.graph import dropout, edge_sides
 from recbole_slif.graph.patterns import rebuilt_on
 from recbole_slif.layers import masked_relations, relational_mean
 from recbole_slif.model.knowledge import refined_graphs
@@ -44,7 +44,7 @@ def course(name, folder):
 def test_values_thin_as_smaller_graphs_do(name, tmp_path, monkeypatch):
     wanted = course(name, tmp_path / "built")
     asked = []
-    for module in (dropout, relational_mean, refined_graphs):
+    for module in (dropout, edge_sides, relational_mean, refined_graphs):
         monkeypatch.setattr(module, "rebuilt_on", lambda device: bool(asked.append(device)))
     monkeypatch.setattr(masked_relations, "_at_once", lambda table: True)
     found = course(name, tmp_path / "values")

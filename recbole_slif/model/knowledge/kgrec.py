@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
 from recbole_slif.graph.dropout import Thinned, operator_of, thin
-from recbole_slif.graph.edge_sides import SidedEdges, draw_per_relation
+from recbole_slif.graph.edge_sides import RelationDraws, SidedEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers import rationale_attention as rationale
 from recbole_slif.layers import rationale_views as views
@@ -122,7 +122,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
         self.edges = SidedEdges.build(heads, relations - 1, tails, *sizes, device=self.device)
         ends = (self.edges.edge_heads, self.edges.relations, self.edges.tails)
         heads, relations, tails = (column.cpu().numpy() for column in ends)
-        self._edge_relations = relations
+        self._draws = RelationDraws(relations, self.settings["node_dropout_rate"], self.device)
         self.triple_means = RelationalMean(heads, relations, tails, *sizes, self.device)
         pairs = self.training_pairs(dataset)
         matrix = bipartite_matrix(*pairs, self.n_users, self.n_items)
@@ -168,20 +168,19 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
         """Drop out and normalise the rows `[n, d]` of one layer."""
         return messages(rows, self.settings["mess_dropout_rate"], self.training)
 
-    def _draw_graphs(self) -> tuple[np.ndarray, Thinned]:
+    def _draw_graphs(self) -> tuple[Tensor, Thinned]:
         """Return which edges `[n_edges]` bool a step keeps, and its interactions."""
-        rate = self.settings["node_dropout_rate"]
-        kept = draw_per_relation(self._edge_relations, rate)
+        kept = self._draws.draw()
         if self.settings["skip_last_relation"]:
-            kept &= self._edge_relations != self.relation_embedding.num_embeddings - 1
+            kept &= self.edges.relations != self.relation_embedding.num_embeddings - 1
+        rate = self.settings["node_dropout_rate"]
         return kept, thin(self.user_means, self._interactions, rate)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ranking loss of a batch with its penalty, the reconstruction, the contrast."""
         settings, relations = self.settings, self.relation_embedding.weight
         kept, interactions = self._draw_graphs()
-        flags = torch.from_numpy(kept).to(self.device, non_blocking=True)
-        edges = self.edges.only(flags)
+        numbers, edges = kept.nonzero().squeeze(1), self.edges.only(kept)
         logits = self.attention.logits(self._ego_rows()[1], relations, edges)
         scores = rationale.rationale_scores(logits, edges)
         noisy = scores + views.gumbel(len(scores)).to(scores)
@@ -200,9 +199,8 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
             return ranking, reconstruction, torch.zeros_like(ranking)
 
         drop = settings["cl_drop"]
-        numbers = torch.from_numpy(np.flatnonzero(kept)).to(self.device, non_blocking=True)
         best = numbers.index_select(0, views.drop_lowest(noisy, drop))
-        explained = torch.zeros_like(flags).index_fill_(0, best, True)
+        explained = torch.zeros_like(kept).index_fill_(0, best, True)
         means = rationale.item_scores(scores, edges, self.n_items)
         drawn = views.draw_by_item(interactions, means, 1.0 - drop)
         item_views = (self._interaction_view(drawn), self._triple_view(explained))
