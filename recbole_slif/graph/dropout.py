@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
+
+from recbole_slif.graph.patterns import rebuilt_on
+from recbole_slif.graph.sparse import SparseOperator
 
 
 def draw_kept(n_edges: int, rate: float) -> np.ndarray:
@@ -44,3 +51,64 @@ def drop_entries(matrix: sp.csr_array, rate: float) -> sp.csr_array:
     smaller = keep_entries(matrix, draw_kept(matrix.nnz, rate))
     smaller.data /= np.asarray(1.0 - rate, dtype=matrix.dtype)
     return smaller
+
+
+@dataclass(frozen=True, eq=False)
+class KeptEntries:
+    """What is left of a matrix that stays laid out whole, where `rebuilt_on` does not hold.
+
+    Attributes:
+        whole: the matrix.
+        kept: `[nnz]` bool, which of its entries are left.
+        nnz: how many those are, known without asking the device.
+        share: what their values are divided by.
+    """
+
+    whole: SparseOperator
+    kept: Tensor
+    nnz: int
+    share: float
+
+    def places(self) -> Tensor:
+        """Places `[nnz]` of the entries left among all of them, ascending int64."""
+        # `nonzero` would have to wait for the count
+        wanted = torch.arange(1, self.nnz + 1, device=self.kept.device)
+        return torch.searchsorted(self.kept.cumsum(0), wanted)
+
+    def only(self, places: Tensor, share: float) -> KeptEntries:
+        """Keep the entries at `places` `[n]` of the whole alone; divide further by `share`."""
+        kept = torch.zeros_like(self.kept).index_fill_(0, places, True)
+        return KeptEntries(self.whole, kept, len(places), self.share * share)
+
+
+Thinned: TypeAlias = sp.csr_array | KeptEntries
+
+
+def thin(whole: SparseOperator, matrix: sp.csr_array, rate: float) -> Thinned:
+    """Do what `drop_entries` does, with the same draw, in the form that suits the device.
+
+    Args:
+        whole: the operator of `matrix`.
+        matrix: canonical CSR; left as it is.
+        rate: probability of removal, `0 <= rate < 1`.
+
+    Returns:
+        What `operator_of` takes: a smaller matrix, or the operator and which entries are left.
+    """
+    if rebuilt_on(whole.device):
+        return drop_entries(matrix, rate)
+    kept = draw_kept(whole.nnz, rate)
+    flags = torch.from_numpy(kept).to(whole.device, non_blocking=True)
+    return KeptEntries(whole, flags, int(np.count_nonzero(kept)), 1.0 - rate)
+
+
+def operator_of(entries: Thinned, whole: SparseOperator) -> SparseOperator:
+    """Return the operator of what `thin` left of `whole`."""
+    if isinstance(entries, KeptEntries):
+        return whole.thinned(entries.kept, entries.share)
+    return SparseOperator.from_scipy(entries, whole.dtype, whole.device)
+
+
+def thinned_operator(whole: SparseOperator, matrix: sp.csr_array, rate: float) -> SparseOperator:
+    """Return the operator of `matrix` with entries dropped; arguments as for `thin`."""
+    return operator_of(thin(whole, matrix, rate), whole)

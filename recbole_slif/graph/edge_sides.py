@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_slif.graph.grouping import group_by_key
+from recbole_slif.graph.grouping import count_distinct, group_by_key
 from recbole_slif.graph.incidence import Incidence, index_tensor, places_before
+from recbole_slif.graph.patterns import rebuilt_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,9 @@ class SidedEdges:
             device: where the index tensors live.
         """
         columns = [np.asarray(part, np.int64) for part in (heads, relations, tails)]
-        counts = (_distinct(columns[1], columns[end], n_entities, n_relations) for end in (0, 2))
+        counts = (
+            count_distinct(columns[1], columns[end], n_entities, n_relations) for end in (0, 2)
+        )
         at_head = np.less(*counts)[columns[1]]
         parts, sides = [], []
         for head_side in (True, False):
@@ -170,14 +173,6 @@ def _moved(side: EdgeSide, device: torch.device | str | None) -> EdgeSide:
     )
 
 
-def _distinct(
-    relations: np.ndarray, nodes: np.ndarray, n_entities: int, n_relations: int
-) -> np.ndarray:
-    """Count the distinct nodes of each relation, `[n_relations]`."""
-    keys = np.unique(relations * n_entities + nodes)
-    return np.bincount(keys // max(n_entities, 1), minlength=n_relations)
-
-
 def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:
     """Keep the share `1 - rate` of each relation's edges, rounded down but at least one.
 
@@ -199,3 +194,32 @@ def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:
         lowest = np.argpartition(chances[start:stop], count - 1)[:count]
         kept[start + lowest] = True
     return kept
+
+
+class RelationDraws:
+    """Repeats the draw of `draw_per_relation` and leaves its result on a device."""
+
+    def __init__(
+        self, relations: np.ndarray, rate: float, device: torch.device | str | None = None
+    ) -> None:
+        """Count what is kept of each relation; arguments as for `draw_per_relation`."""
+        self._relations, self._rate, self._device = relations, rate, device
+        if rebuilt_on(device):
+            return
+        starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
+        lengths = np.diff(starts)
+        counts = np.maximum(1, (lengths * (1.0 - rate) + 1e-9).astype(np.int64))
+        runs = np.repeat(np.arange(len(lengths)), lengths)
+        ranks = np.arange(len(runs)) - starts[:-1][runs]
+        self._runs = torch.from_numpy(runs).to(device)
+        self._lowest = torch.from_numpy(np.flatnonzero(ranks < counts[runs])).to(device)
+
+    def draw(self) -> Tensor:
+        """Return the edges to keep, `[n_edges]` bool."""
+        if rebuilt_on(self._device):
+            return torch.from_numpy(draw_per_relation(self._relations, self._rate))
+        chances = torch.rand(len(self._runs)).to(self._device, non_blocking=True)
+        # float64 holds a run's number and all bits of a chance: one sort serves all relations
+        order = torch.argsort(self._runs + chances.double())
+        chosen = order.index_select(0, self._lowest)
+        return torch.zeros_like(chances, dtype=torch.bool).index_fill_(0, chosen, True)

@@ -25,3 +25,11 @@ def group_by_key(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]
     )
     grouped = one_per_row.tocsc()
     return grouped.indices.astype(np.int32, copy=False), grouped.indptr.astype(np.int32, copy=False)
+
+
+def count_distinct(
+    relations: np.ndarray, nodes: np.ndarray, n_entities: int, n_relations: int
+) -> np.ndarray:
+    """Count the distinct nodes of each relation, `[n_relations]`."""
+    keys = np.unique(relations * n_entities + nodes)
+    return np.bincount(keys // max(n_entities, 1), minlength=n_relations)

@@ -138,11 +138,16 @@ class KnowledgeEdges:
         return self.pair_heads.numel()
 
     @cached_property
-    def relations(self) -> Tensor:
-        """`[n_edges]` relation of each edge, int32."""
+    def pair_relations(self) -> Tensor:
+        """`[n_pairs]` relation of each pair, int32, ascending."""
         counts = torch.tensor(self.pairs_per_relation, device=self.device)
         ids = torch.arange(self.n_relations, dtype=torch.int32, device=self.device)
-        return ids.repeat_interleave(counts).index_select(0, self.pair_of_edge)
+        return ids.repeat_interleave(counts)
+
+    @cached_property
+    def relations(self) -> Tensor:
+        """`[n_edges]` relation of each edge, int32."""
+        return self.pair_relations.index_select(0, self.pair_of_edge)
 
     @cached_property
     def scored(self) -> ScoredEdges:

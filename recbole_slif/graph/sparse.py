@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.csr import csr_tensor
+from recbole_slif.graph.patterns import Transposition, rebuilt_on
 from recbole_slif.graph.table_storage import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
@@ -49,6 +50,15 @@ class _CompressedRows:
     def transposed(self) -> _CompressedRows:
         flipped = sp.csr_array(self.to_scipy().T)
         return _CompressedRows.from_scipy(flipped, self.values.dtype, self.values.device)
+
+    def with_values(self, values: Tensor) -> _CompressedRows:
+        return replace(self, values=values, _narrow_values={})
+
+    def reordered(self, held: Transposition) -> _CompressedRows:
+        """Transpose by a transposition of the pattern, which stays where the matrix lies."""
+        found = held.of(self.starts, self.columns, self.shape)
+        values = self.values.index_select(0, found.order)
+        return _CompressedRows(found.starts, found.columns, values, self.shape[::-1])
 
     def to(self, device: torch.device) -> _CompressedRows:
         return _CompressedRows(
@@ -193,6 +203,9 @@ class SparseOperator:
     def __init__(self, rows: _CompressedRows, adjoint: _CompressedRows | None = None) -> None:
         self._rows = rows
         self._adjoint = adjoint
+        self._transposition = Transposition()
+        # Sorting on a GPU spares it two copies; on a CPU scipy is the faster.
+        self._reorders = not rebuilt_on(rows.values.device)
         self._sums: Tensor | None = None
 
     @classmethod
@@ -201,15 +214,17 @@ class SparseOperator:
         matrix: sp.spmatrix | sp.sparray,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        as_laid_out: bool = False,
     ) -> SparseOperator:
         """Copy a scipy matrix `[n_rows, n_cols]`; duplicate entries are summed.
 
         The matrix given is left as it is, whatever its format and order of indices. Without
-        `dtype`, the values have torch's default type, as parameters do.
+        `dtype`, the values have torch's default type, as parameters do. `as_laid_out` keeps the
+        entries of a CSR matrix in their number and order, for values that are given later.
         """
         dtype = torch.get_default_dtype() if dtype is None else dtype
         rows = sp.csr_array(matrix)
-        if not rows.has_canonical_format:
+        if not (as_laid_out or rows.has_canonical_format):
             rows = rows.copy()
             rows.sum_duplicates()
         return cls(_CompressedRows.from_scipy(rows, dtype, torch.device(device or "cpu")))
@@ -252,6 +267,11 @@ class SparseOperator:
     def device(self) -> torch.device:
         """Where the matrix lies."""
         return self._rows.values.device
+
+    @property
+    def columns(self) -> Tensor:
+        """`[nnz]` column of each entry, row by row."""
+        return self._rows.columns
 
     def __repr__(self) -> str:
         return f"SparseOperator(shape={self.shape}, nnz={self.nnz}, dtype={self.dtype})"
@@ -314,6 +334,27 @@ class SparseOperator:
             self._sums = self._rows.product(ones).squeeze(1)
         return self._sums
 
+    def with_values(self, values: Tensor) -> SparseOperator:
+        """The operator with other values at the same places; both share one transposition.
+
+        Nothing is laid out anew and nothing leaves the device.
+
+        Args:
+            values: `[nnz]` of the operator's type and device, row by row; they may be 0.
+        """
+        other = SparseOperator(self._rows.with_values(values))
+        other._transposition, other._reorders = self._transposition, True
+        return other
+
+    def thinned(self, kept: Tensor, share: float = 1.0) -> SparseOperator:
+        """The operator with 0 at dropped places and the other values divided by `share`.
+
+        Args:
+            kept: `[nnz]` bool, row by row, on the operator's device.
+            share: which part was kept, above 0; dividing by it keeps the mean of the sums.
+        """
+        return self.with_values(torch.where(kept, self._rows.values / share, 0.0))
+
     def to(self, device: torch.device | str) -> SparseOperator:
         """The same matrix on `device` (itself if it is there already)."""
         target = torch.device(device)
@@ -332,7 +373,10 @@ class SparseOperator:
 
     def _adjoint_rows(self) -> _CompressedRows:
         if self._adjoint is None:
-            self._adjoint = self._rows.transposed()
+            if self._reorders:
+                self._adjoint = self._rows.reordered(self._transposition)
+            else:
+                self._adjoint = self._rows.transposed()
         return self._adjoint
 
     def _worth_cutting(self, x: Tensor, rows: Tensor) -> bool:

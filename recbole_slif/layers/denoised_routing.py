@@ -15,6 +15,9 @@ from recbole_slif.layers.edge_attention import gather_from_tails, softmax_over_h
 from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
 from recbole_slif.losses import unit_rows
 
+# Its exponential is 0 beside that of any score between 0 and 1, and it is finite.
+_LEFT_OUT = -1e30
+
 
 def interaction_edges(
     users: Any, items: Any, n_users: int, n_items: int, device: torch.device | str | None = None
@@ -35,6 +38,7 @@ def denoised_routing(
     edges: KnowledgeEdges,
     max_gap: float,
     rounds: int,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Route items to users in the knowledge tower and the collaborative one (c), comparing both.
 
@@ -53,6 +57,7 @@ def denoised_routing(
         edges: the pairs, see `interaction_edges`.
         max_gap: :math:`\gamma`.
         rounds: how often, at least once.
+        kept: `[n_edges]` bool, the edges that exist, in their order; all if None.
 
     Returns:
         `[n_users, d]` of each tower; a user without a pair left becomes 0.
@@ -65,15 +70,25 @@ def denoised_routing(
         if number:
             rows = [unit_rows(table) for table in rows]
         shares = [
-            softmax_over_heads(edge_scores(row, query, edges).sigmoid(), edges)
+            _shares(edge_scores(row, query, edges).sigmoid(), edges, kept)
             for row, query in zip(rows, asked, strict=True)
         ]
         agreed = agreement(shares[0], shares[1], max_gap)
+        if kept is not None:
+            # a user whose edges are all left out has shared itself out among them
+            agreed = agreed * kept
         rows = [
             gather_from_tails(agreed * share, table, edges)
             for share, table in zip(shares, gathered, strict=True)
         ]
     return rows[0][:n_users], rows[1][:n_users]
+
+
+def _shares(scores: Tensor, edges: KnowledgeEdges, kept: Tensor | None) -> Tensor:
+    """Normalise scores `[n_edges]` over the kept edges of each head."""
+    if kept is not None:
+        scores = scores.masked_fill(kept.logical_not(), _LEFT_OUT)
+    return softmax_over_heads(scores, edges)
 
 
 def agreement(first: Tensor, second: Tensor, max_gap: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.layers.edge_attention import gather_from_tails
@@ -117,10 +118,7 @@ class _ProductSum(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (entities, relation_rows, weights), edges = ctx.saved_tensors, ctx.edges
         arrived = grad.index_select(0, edges.pair_heads)
-        counts = list(edges.pairs_per_relation)
-        sums = _pair_sums(entities, weights, edges)
-        blocks = zip(arrived.split(counts), sums.split(counts), strict=True)
-        grad_rows = torch.stack([(back * total).sum(dim=0) for back, total in blocks])
+        grad_rows = _relation_sums(arrived, _pair_sums(entities, weights, edges), edges)
         _multiply(arrived, relation_rows, edges)
         by_tail = weights.index_select(0, edges.tail_order)
         grad_entities = weighted_bags(edges.tail_offsets, edges.tail_pairs, by_tail, arrived)
@@ -133,12 +131,36 @@ def _pair_sums(entities: Tensor, weights: Tensor, edges: KnowledgeEdges) -> Tens
     return weighted_bags(edges.pair_offsets, edges.pair_tails, in_pair_order, entities)
 
 
+def _at_once(table: Tensor) -> bool:
+    """Tell whether one kernel over all pairs is faster than one for each relation.
+
+    On a CPU it is not: it reads a relation's row once more for every pair.
+    """
+    return table.is_cuda
+
+
 def _multiply(pairs: Tensor, relation_rows: Tensor, edges: KnowledgeEdges) -> None:
     """Multiply the rows `[n_pairs, d]` in place by those of their relations."""
+    if _at_once(pairs):
+        pairs.mul_(F.embedding(edges.pair_relations, relation_rows))
+        return
     for rows, relation in zip(
         pairs.split(list(edges.pairs_per_relation)), relation_rows.unbind(), strict=True
     ):
         rows.mul_(relation)
+
+
+def _relation_sums(first: Tensor, second: Tensor, edges: KnowledgeEdges) -> Tensor:
+    """Multiply two tables `[n_pairs, d]` and add up each relation's rows, `[n_relations, d]`."""
+    if _at_once(first):
+        # adds up long runs piece by piece, where `index_add_` makes all pairs wait for few rows
+        sums: Tensor = torch.ops.aten.embedding_dense_backward(
+            first * second, edges.pair_relations, edges.n_relations, -1, False
+        )
+        return sums
+    counts = list(edges.pairs_per_relation)
+    blocks = zip(first.split(counts), second.split(counts), strict=True)
+    return torch.stack([(own * other).sum(dim=0) for own, other in blocks])
 
 
 def _inverse_counts(weights: Tensor, edges: KnowledgeEdges) -> Tensor:

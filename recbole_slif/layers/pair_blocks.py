@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -42,6 +43,11 @@ class PairPlan:
     def n_pairs(self) -> int:
         """Number of pairs."""
         return int(self.bounds[-1])
+
+    def means(self, x: Tensor, relation_rows: Tensor) -> Tensor:
+        """Return the means `[n_rows, d]` of `x` `[n_entities, d]`, see `PairwiseMean`."""
+        means: Tensor = PairwiseMean.apply(x, relation_rows, self)
+        return means
 
     def parts(self, block: int) -> Iterator[tuple[int, slice, slice]]:
         """Yield each relation of a block with its rows within the block and among all pairs."""
@@ -85,3 +91,13 @@ class PairwiseMean(torch.autograd.Function):
                 torch.mul(arrived[inside], rows[relation], out=grad_pairs[among])
                 grad_rows[relation] += (arrived[inside] * sums[inside]).sum(dim=0)
         return plan.collect_back @ grad_pairs, grad_rows, None
+
+
+def ones_at(
+    rows: np.ndarray, columns: np.ndarray, edges: np.ndarray, shape: tuple[int, int]
+) -> tuple[sp.csr_array, np.ndarray]:
+    """Sort entries into a CSR matrix of ones; return it with the edge number of each entry."""
+    order = np.lexsort((columns, rows))
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
+    ones = np.ones(len(rows), dtype=np.float32)
+    return sp.csr_array((ones, columns[order], starts), shape=shape), edges[order]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_slif.graph.dropout import keep_entries
+from recbole_slif.graph.dropout import KeptEntries, Thinned, keep_entries
 from recbole_slif.losses import unit_rows
 
 LARGEST_SHARE = 4
@@ -52,7 +51,7 @@ def drop_lowest(scores: Tensor, share: float) -> Tensor:
     return torch.topk(scores, n_kept, sorted=False).indices.sort().values
 
 
-def draw_by_item(matrix: sp.csr_array, item_scores: np.ndarray, share: float) -> sp.csr_array:
+def draw_by_item(matrix: Thinned, item_scores: Tensor, share: float) -> Thinned:
     r"""Draw interactions without replacement, those with well explained items the likelier.
 
     The chance of the next draw is in proportion to :math:`\exp(\mu_i + g)` with Gumbel noise
@@ -62,15 +61,22 @@ def draw_by_item(matrix: sp.csr_array, item_scores: np.ndarray, share: float) ->
 
     Args:
         matrix: users x items; left as it is.
-        item_scores: `[n_items]`, :math:`\mu`.
+        item_scores: `[n_items]`, :math:`\mu`, on the device of the matrix.
         share: share of the interactions to draw, above 0.
 
     Returns:
         The drawn entries divided by `share`.
     """
     n_drawn = round(share * matrix.nnz)
-    times = (_waits(matrix.nnz).log_() + _waits(matrix.nnz).log_()).numpy()
-    times -= item_scores[matrix.indices]
+    waits = _waits(matrix.nnz).log_() + _waits(matrix.nnz).log_()
+    if isinstance(matrix, KeptEntries):
+        places = matrix.places()
+        items = matrix.whole.columns.index_select(0, places)
+        waits = waits.to(item_scores.device, non_blocking=True) - item_scores.index_select(0, items)
+        first = torch.topk(waits, n_drawn, largest=False, sorted=False).indices
+        return matrix.only(places.index_select(0, first), share)
+    times = waits.numpy()
+    times -= item_scores.numpy()[matrix.indices]
     kept = np.zeros(matrix.nnz, dtype=bool)
     if n_drawn:
         kept[np.argpartition(times, n_drawn - 1)[:n_drawn]] = True

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from recbole_slif.graph.dropout import keep_entries
+from recbole_slif.graph.grouping import count_distinct
+from recbole_slif.graph.patterns import rebuilt_on
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers import pair_blocks
-from recbole_slif.layers.pair_blocks import PairPlan, PairwiseMean
+from recbole_slif.layers.pair_blocks import PairPlan, ones_at
+from recbole_slif.layers.pair_values import ValuedPairs
 
 
 class RelationalMean:
@@ -57,7 +60,7 @@ class RelationalMean:
         self.n_edges = len(heads)
         heads, relations, tails = (np.asarray(part, np.int64) for part in (heads, relations, tails))
         self.heads = heads
-        by_tail = _distinct(relations, tails, n_entities, n_relations) <= _distinct(
+        by_tail = count_distinct(relations, tails, n_entities, n_relations) <= count_distinct(
             relations, heads, n_entities, n_relations
         )
         multiplied_at_tail = by_tail[relations]
@@ -69,46 +72,62 @@ class RelationalMean:
         head_pairs = np.flatnonzero(~by_tail[self._pair_relation])
         # entries that belong to a pair and not to an edge carry the edge number -1
         shape = (len(keys), n_entities)
-        self._collect = _layout(
+        self._collect = ones_at(
             np.concatenate([tail_pairs, pair[at_head]]),
             np.concatenate([pair_node[tail_pairs], tails[at_head]]),
             np.concatenate([np.full(len(tail_pairs), -1), at_head]),
             shape,
         )
-        self._hand_back = _layout(
+        self._hand_back = ones_at(
             np.concatenate([pair[at_tail], head_pairs]),
             np.concatenate([heads[at_tail], pair_node[head_pairs]]),
             np.concatenate([at_tail, np.full(len(head_pairs), -1)]),
             shape,
         )
         self._kept: np.ndarray | None = None
-        self._plan = self._build(None, None)
+        self._plan: PairPlan | ValuedPairs
+        if rebuilt_on(device):
+            self._plan = self._build(None, None)
+        else:
+            # triples that come twice are two entries, each with a value of its own
+            first, second = (
+                (SparseOperator.from_scipy(matrix, self.dtype, device, as_laid_out=True), edges)
+                for matrix, edges in (self._collect, self._hand_back)
+            )
+            self._plan = ValuedPairs.lay_out(first, second, heads, self._pair_relation)
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs (relation, node) that are multiplied."""
         return self._plan.n_pairs
 
-    def without(self, kept: np.ndarray) -> RelationalMean:
+    def without(self, kept: np.ndarray | Tensor) -> RelationalMean:
         """Return the same layer on the kept edges only, means taken over those.
 
         Args:
             kept: `[n_edges]` bool, in the order the edges were given.
         """
-        return self._planned(kept, None)
+        if isinstance(self._plan, ValuedPairs):
+            return self._planned(self._plan.without(torch.as_tensor(kept)))
+        kept = np.asarray(kept)
+        return self._planned(self._build(kept, None), kept)
 
-    def at(self, rows: np.ndarray) -> RelationalMean:
+    def at(self, rows: np.ndarray | Tensor) -> RelationalMean:
         """Return the same layer, which gives the means of some entities alone, `[len(rows), d]`.
 
         Args:
             rows: distinct entity ids, ascending.
         """
-        return self._planned(self._kept, rows)
+        if isinstance(self._plan, ValuedPairs):
+            return self._planned(self._plan.at(torch.as_tensor(rows)))
+        return self._planned(self._build(self._kept, np.asarray(rows)), self._kept)
 
-    def _planned(self, kept: np.ndarray | None, rows: np.ndarray | None) -> RelationalMean:
+    def _planned(
+        self, plan: PairPlan | ValuedPairs, kept: np.ndarray | None = None
+    ) -> RelationalMean:
         other = object.__new__(RelationalMean)
         other.__dict__.update(self.__dict__)
-        other._kept, other._plan = kept, self._build(kept, rows)
+        other._plan, other._kept = plan, kept
         return other
 
     def __call__(self, entities: Tensor, relation_rows: Tensor) -> Tensor:
@@ -118,8 +137,7 @@ class RelationalMean:
             entities: `[n_entities, d]`.
             relation_rows: `[n_relations, d]`.
         """
-        means: Tensor = PairwiseMean.apply(entities.contiguous(), relation_rows, self._plan)
-        return means
+        return self._plan.means(entities.contiguous(), relation_rows)
 
     def _build(self, kept: np.ndarray | None, rows: np.ndarray | None) -> PairPlan:
         own_rows, n_rows = self.heads, self.n_entities
@@ -159,21 +177,3 @@ class RelationalMean:
 
     def _operator(self, matrix: sp.sparray) -> SparseOperator:
         return SparseOperator.from_scipy(matrix, dtype=self.dtype, device=self.device)
-
-
-def _layout(
-    rows: np.ndarray, columns: np.ndarray, edges: np.ndarray, shape: tuple[int, int]
-) -> tuple[sp.csr_array, np.ndarray]:
-    """Sort entries into a CSR matrix of ones; return it with the edge number of each entry."""
-    order = np.lexsort((columns, rows))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    ones = np.ones(len(rows), dtype=np.float32)
-    return sp.csr_array((ones, columns[order], starts), shape=shape), edges[order]
-
-
-def _distinct(
-    relations: np.ndarray, nodes: np.ndarray, n_entities: int, n_relations: int
-) -> np.ndarray:
-    """Count the distinct nodes of each relation, `[n_relations]`."""
-    keys = np.unique(relations * n_entities + nodes)
-    return np.bincount(keys // max(n_entities, 1), minlength=n_relations)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_slif.graph.edge_sides import SidedEdges, draw_per_relation
+from recbole_slif.graph import edge_sides
+from recbole_slif.graph.edge_sides import RelationDraws, SidedEdges, draw_per_relation
 
 N_ENTITIES, N_RELATIONS = 9, 5
 
@@ -109,3 +110,18 @@ def test_edges_of_a_relation_are_equally_likely():
     first = draw_per_relation(relations, 0.5)
     torch.manual_seed(1)
     assert (first == draw_per_relation(relations, 0.5)).all()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.4, 0.95])
+@pytest.mark.parametrize("counts", [[], [1], [7, 0, 1, 200, 3, 50]])
+def test_one_sort_keeps_what_a_partition_of_each_relation_does(rate, counts, monkeypatch):
+    relations = np.repeat(np.arange(len(counts)), np.array(counts, dtype=np.int64))
+    relations = np.append(relations[len(relations) // 2 :], relations[: len(relations) // 3] + 90)
+    found = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(edge_sides, "rebuilt_on", lambda device, answer=on_cpu: answer)
+        draws = RelationDraws(relations, rate)
+        torch.manual_seed(0)
+        found.append(torch.stack([draws.draw() for _ in range(5)]))
+    assert torch.equal(*found)
+    assert found[0].shape == (5, len(relations)) and found[0].dtype == torch.bool

@@ -64,6 +64,24 @@ def test_the_gap_decides_what_is_left_out():
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
+def test_edges_left_out_count_as_if_they_did_not_exist(rounds):
+    """Of one user, every edge is left out."""
+    pairs = sorted(pairs_of(9, 7))
+    parts = [table.requires_grad_() for pair in tables(9, 7) for table in pair]
+    kept = np.random.default_rng(0).random(len(pairs)) < 0.6
+    kept[[user == 1 for user, _ in pairs]] = False
+    left = [pair for pair, keep in zip(pairs, kept, strict=True) if keep]
+    weights = torch.randn(2, 9, D, dtype=torch.float64)
+    found = []
+    for edges, mask in (layout(left, 9, 7), None), (layout(pairs, 9, 7), torch.from_numpy(kept)):
+        rows = denoised_routing(parts[:2], parts[2:4], parts[4:], edges, 0.05, rounds, mask)
+        total = (torch.stack(rows) * weights).sum()
+        found.append((rows, torch.autograd.grad(total, parts)))
+    torch.testing.assert_close(*found)
+    assert found[1][0][0].any() and not found[1][0][0][1].any()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
 def test_gradients_of_all_tables(rounds):
     edges = layout(pairs_of(6, 5), 6, 5)
     parts = [table.requires_grad_() for pair in tables(6, 5) for table in pair]

@@ -78,13 +78,13 @@ def interactions(n_users=3, n_items=4):
 
 def test_drawn_interactions_are_scaled_and_exact_in_number():
     matrix = interactions()
-    drawn = views.draw_by_item(matrix, np.ones(4, dtype=np.float32), 0.25)
+    drawn = views.draw_by_item(matrix, torch.ones(4), 0.25)
     assert drawn.nnz == 3 and matrix.nnz == 12
     places = drawn.toarray() != 0
     np.testing.assert_allclose(drawn.toarray()[places], 4.0 * matrix.toarray()[places])
-    whole = views.draw_by_item(matrix, np.ones(4, dtype=np.float32), 1.0)
+    whole = views.draw_by_item(matrix, torch.ones(4), 1.0)
     np.testing.assert_allclose(whole.toarray(), matrix.toarray())
-    assert views.draw_by_item(sp.csr_array((3, 4)), np.ones(4), 0.5).nnz == 0
+    assert views.draw_by_item(sp.csr_array((3, 4)), torch.ones(4), 0.5).nnz == 0
 
 
 def test_draws_follow_the_literal_procedure():
@@ -95,7 +95,9 @@ def test_draws_follow_the_literal_procedure():
     n_trials = 6000
     ours, literal = np.zeros(3), np.zeros(3)
     for _ in range(n_trials):
-        ours += (views.draw_by_item(matrix, scores, 0.5).toarray() != 0).sum(axis=0)
+        ours += (views.draw_by_item(matrix, torch.from_numpy(scores), 0.5).toarray() != 0).sum(
+            axis=0
+        )
         noisy = scores[matrix.indices] + rng.gumbel(size=6)
         chances = np.exp(noisy) / np.exp(noisy).sum()
         drawn = rng.choice(6, 3, replace=False, p=chances)

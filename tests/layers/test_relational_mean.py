@@ -120,3 +120,29 @@ def test_no_wanted_row_gives_no_row():
     got = none(*inputs)
     got.sum().backward()
     assert got.shape == (0, D) and not inputs[0].grad.any() and not inputs[1].grad.any()
+
+
+def by_values(triples, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_slif.layers.relational_mean.rebuilt_on", lambda device: False)
+        return layer(triples)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [1.0, 0.4, 0.0])
+def test_values_thin_the_edges_as_smaller_products_do(seed, share, monkeypatch):
+    triples, rng = edges(seed), np.random.default_rng(seed)
+    built, valued = layer(triples), by_values(triples, monkeypatch)
+    if share < 1.0:
+        kept = rng.random(len(triples[0])) < share
+        built, valued = built.without(kept), valued.without(kept)
+    given = [torch.from_numpy(table).requires_grad_() for table in tables(seed)]
+    rows = np.array([0, 2, 5, N - 1])
+    for expected, found in ((built, valued), (built.at(rows), valued.at(torch.from_numpy(rows)))):
+        wanted, got = expected(*given), found(*given)
+        torch.testing.assert_close(got, wanted)
+        weights = torch.from_numpy(rng.standard_normal(wanted.shape))
+        pair = (torch.autograd.grad((means * weights).sum(), given) for means in (got, wanted))
+        torch.testing.assert_close(*pair)
+    again = valued.without(np.ones(len(triples[0]), dtype=bool))
+    torch.testing.assert_close(again(*given), layer(triples)(*given))

@@ -26,9 +26,7 @@ class Double(KGRec):
         columns = [column.numpy() for column in ends]
         sizes = (self.n_knowledge_entities, self.relation_embedding.num_embeddings)
         self.triple_means = RelationalMean(*columns, *sizes, dtype=torch.float64)
-
-    def _operator(self, matrix):
-        return SparseOperator.from_scipy(matrix, dtype=torch.float64)
+        self.user_means = SparseOperator.from_scipy(self._interactions, dtype=torch.float64)
 
 
 class Spy:
@@ -97,7 +95,7 @@ def test_each_part_of_the_loss_agrees_with_the_loops(tmp_path, monkeypatch, seed
     model, batch = Double(config, dataset).train(), peers.pair_batch(dataset)
     names = ("gumbel", "choose_masked", "drop_lowest", "draw_by_item", "partner_contrast")
     spies = {name: Spy(monkeypatch, kgrec.views, name) for name in names}
-    kept, thinned = (Spy(monkeypatch, kgrec, n) for n in ("draw_per_relation", "drop_entries"))
+    kept, thinned = Spy(monkeypatch, model._draws, "draw"), Spy(monkeypatch, kgrec, "thin")
     found = model.calculate_loss(batch)
 
     users, entities, relations, projection = parameters(model)
@@ -181,7 +179,7 @@ def test_items_without_a_link_keep_their_row_and_are_never_hidden(tmp_path, monk
     spy = Spy(monkeypatch, kgrec.views, "draw_by_item")
     model.train()
     for _ in range(5):
-        edges = model.edges.only(torch.from_numpy(model._draw_graphs()[0]))
+        edges = model.edges.only(model._draw_graphs()[0])
         assert not set(lone) & {*edges.edge_heads.tolist(), *edges.tails.tolist()}
         model.calculate_loss(batch)
         means = spy.last[0][1]
@@ -203,7 +201,7 @@ def test_every_relation_is_trained_unless_the_released_loop_is_asked_for(tmp_pat
         assert (rows[:-1] > 0).all()
         assert bool(rows[-1] > 0) != skip
         kept = model._draw_graphs()[0]
-        assert (kept & (model._edge_relations == len(rows) - 1)).any() != skip
+        assert (kept & (model.edges.relations == len(rows) - 1)).any() != skip
 
 
 def test_without_a_contrast_its_part_is_zero(tmp_path):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
-from recbole_slif.graph.dropout import drop_entries
+from recbole_slif.graph.dropout import thinned_operator
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import BiInteraction
 from recbole_slif.layers.messages import messages
@@ -96,8 +96,7 @@ class NGCF(GraphRecommender, GeneralRecommender):
         """Return the adjacency of this step: node dropout while training, all of it otherwise."""
         if not self.training or self.node_dropout == 0.0:
             return self.adjacency
-        thinned = drop_entries(self._matrix, self.node_dropout)
-        return SparseOperator.from_scipy(thinned, device=self.device)
+        return thinned_operator(self.adjacency, self._matrix, self.node_dropout)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return tables `[n_users, D]`, `[n_items, D]`, D the sum of all widths."""

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
-from recbole_slif.graph.dropout import drop_entries
+from recbole_slif.graph.dropout import thinned_operator
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.paired_views import PairedViews
 from recbole_slif.graph.sparse import SparseOperator
@@ -145,11 +144,8 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
         )
         self.edges = self.views.knowledge()
         self._matrix = bipartite_matrix(*pairs, self.n_users, self.n_items)
-        self.adjacency = self._operator(self._matrix)
+        self.adjacency = SparseOperator.from_scipy(self._matrix, device=self.device)
         return n_relations
-
-    def _operator(self, matrix: sp.csr_array) -> SparseOperator:
-        return SparseOperator.from_scipy(matrix, torch.get_default_dtype(), self.device)
 
     def phases_before(self, epoch: int) -> Sequence[Phase]:
         """Return the pass over the knowledge graph, one triple per item that heads any."""
@@ -216,7 +212,7 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
         """Propagate once; return the user table `[n_users, d]` and item table `[n_items, d]`."""
         adjacency, rate = self.adjacency, self.settings["interaction_dropout"]
         if self.training and rate > 0.0:
-            adjacency = self._operator(drop_entries(self._matrix, rate))
+            adjacency = thinned_operator(adjacency, self._matrix, rate)
         return self._propagate(self.edges, adjacency)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from recbole_slif.batch_parts import whole_batch
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
-from recbole_slif.graph.dropout import draw_kept, drop_entries
+from recbole_slif.graph.dropout import draw_kept, thinned_operator
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.intent import independence, intent_rows, user_intents
 from recbole_slif.layers.messages import messages
@@ -140,8 +140,8 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
             kept = draw_kept(entity_means.n_edges, self.node_dropout_rate)
             entity_means = entity_means.without(kept)
         if self.training and self.interaction_dropout_rate > 0.0:
-            thinned = drop_entries(self._interactions, self.interaction_dropout_rate)
-            user_means = SparseOperator.from_scipy(thinned, device=self.device)
+            rate = self.interaction_dropout_rate
+            user_means = thinned_operator(user_means, self._interactions, rate)
         return entity_means, user_means
 
     def forward(self) -> tuple[Tensor, Tensor]:
@@ -165,7 +165,7 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
             return total
         user_ids, item_ids = ids
         gathered = user_means.product_at(entities[: self.n_items], user_ids)
-        users, means = F.embedding(user_ids, users), entity_means.at(item_ids.cpu().numpy())
+        users, means = F.embedding(user_ids, users), entity_means.at(item_ids)
         return total + torch.cat(self._hop(users, gathered, entities, means, intents))
 
     def _parted(self, nodes: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ from torch.nn import functional as F
 
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
-from recbole_slif.graph.dropout import drop_entries
-from recbole_slif.graph.edge_sides import SidedEdges, draw_per_relation
+from recbole_slif.graph.dropout import Thinned, operator_of, thin
+from recbole_slif.graph.edge_sides import RelationDraws, SidedEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers import rationale_attention as rationale
 from recbole_slif.layers import rationale_views as views
@@ -123,18 +122,15 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
         self.edges = SidedEdges.build(heads, relations - 1, tails, *sizes, device=self.device)
         ends = (self.edges.edge_heads, self.edges.relations, self.edges.tails)
         heads, relations, tails = (column.cpu().numpy() for column in ends)
-        self._edge_relations = relations
+        self._draws = RelationDraws(relations, self.settings["node_dropout_rate"], self.device)
         self.triple_means = RelationalMean(heads, relations, tails, *sizes, self.device)
         pairs = self.training_pairs(dataset)
         matrix = bipartite_matrix(*pairs, self.n_users, self.n_items)
         self._interactions = matrix[: self.n_users, self.n_users :]
         counts = np.diff(self._interactions.indptr)
         self._interactions.data = np.repeat(1.0 / np.maximum(counts, 1), counts)
-        self.user_means = self._operator(self._interactions)
+        self.user_means = SparseOperator.from_scipy(self._interactions, device=self.device)
         return sizes[1]
-
-    def _operator(self, matrix: sp.csr_array) -> SparseOperator:
-        return SparseOperator.from_scipy(matrix, device=self.device)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate on the whole graphs; return `[n_users, d]` and `[n_items, d]`."""
@@ -172,25 +168,25 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
         """Drop out and normalise the rows `[n, d]` of one layer."""
         return messages(rows, self.settings["mess_dropout_rate"], self.training)
 
-    def _draw_graphs(self) -> tuple[np.ndarray, sp.csr_array]:
+    def _draw_graphs(self) -> tuple[Tensor, Thinned]:
         """Return which edges `[n_edges]` bool a step keeps, and its interactions."""
-        rate = self.settings["node_dropout_rate"]
-        kept = draw_per_relation(self._edge_relations, rate)
+        kept = self._draws.draw()
         if self.settings["skip_last_relation"]:
-            kept &= self._edge_relations != self.relation_embedding.num_embeddings - 1
-        return kept, drop_entries(self._interactions, rate)
+            kept &= self.edges.relations != self.relation_embedding.num_embeddings - 1
+        rate = self.settings["node_dropout_rate"]
+        return kept, thin(self.user_means, self._interactions, rate)
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ranking loss of a batch with its penalty, the reconstruction, the contrast."""
         settings, relations = self.settings, self.relation_embedding.weight
         kept, interactions = self._draw_graphs()
-        edges = self.edges.only(torch.from_numpy(kept).to(self.device))
+        numbers, edges = kept.nonzero().squeeze(1), self.edges.only(kept)
         logits = self.attention.logits(self._ego_rows()[1], relations, edges)
         scores = rationale.rationale_scores(logits, edges)
         noisy = scores + views.gumbel(len(scores)).to(scores)
         masked = views.choose_masked(noisy, settings["mask_size"])
 
-        operator = self._operator(interactions)
+        operator = operator_of(interactions, self.user_means)
         users, entities = self._propagate(operator, edges, masked, logits)
         rows = triple_rows(self, interaction, users, entities)
         ranking = ranking_loss(rows) + settings["reg_weight"] * row_penalty(*rows)
@@ -203,16 +199,16 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
             return ranking, reconstruction, torch.zeros_like(ranking)
 
         drop = settings["cl_drop"]
-        explained = np.zeros_like(kept)
-        explained[np.flatnonzero(kept)[views.drop_lowest(noisy, drop).cpu().numpy()]] = True
-        means = rationale.item_scores(scores, edges, self.n_items).cpu().numpy()
+        best = numbers.index_select(0, views.drop_lowest(noisy, drop))
+        explained = torch.zeros_like(kept).index_fill_(0, best, True)
+        means = rationale.item_scores(scores, edges, self.n_items)
         drawn = views.draw_by_item(interactions, means, 1.0 - drop)
         item_views = (self._interaction_view(drawn), self._triple_view(explained))
         return ranking, reconstruction, settings["cl_weight"] * self._contrast(*item_views)
 
-    def _interaction_view(self, interactions: sp.csr_array) -> Tensor:
+    def _interaction_view(self, interactions: Thinned) -> Tensor:
         """Return rows of the items `[n_items, d]` from messages both ways along interactions."""
-        to_users = self._operator(interactions)
+        to_users = operator_of(interactions, self.user_means)
         to_items = to_users.transpose()
         users, entities = self._ego_rows()
         total = items = entities[: self.n_items]
@@ -222,7 +218,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
             total = total + items
         return total
 
-    def _triple_view(self, kept: np.ndarray) -> Tensor:
+    def _triple_view(self, kept: Tensor) -> Tensor:
         """Return rows of the items `[n_items, d]` from the kept `[n_edges]` triples, as means."""
         triple_means = self.triple_means.without(kept)
         total = entities = self._ego_rows()[1]

@@ -181,6 +181,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
                 interactions.edges,
                 self.settings["gamma"],
                 self.settings["max_iter"],
+                interactions.kept,
             )
             entities = self._entities(hop, rows.entities, relations, kept)
             gathered = users[0], entities, users[1], interactions.item_means @ rows.cf_users

@@ -12,6 +12,7 @@ from recbole_slif.data.pairs import PairTable
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.dropout import draw_kept
 from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.graph.patterns import rebuilt_on
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.denoised_routing import interaction_edges
 from recbole_slif.layers.masked_relations import MaskedProductMean, MaskedSumMean
@@ -87,10 +88,14 @@ class RefinedTriples:
 
 
 class Interactions(NamedTuple):
-    """Pairs as edges from users to items, and the mean over an item's users."""
+    """Pairs as edges from users to items, and the mean over an item's users.
+
+    Of the edges, only those of `kept` `[n_edges]` bool exist, where that is given.
+    """
 
     edges: KnowledgeEdges
     item_means: SparseOperator
+    kept: Tensor | None = None
 
 
 class TrainingPairs:
@@ -110,6 +115,9 @@ class TrainingPairs:
         self.shape, self.device = shape, device
         self.table = PairTable(users, items, *shape)
         self.whole = self._interactions(self.table.rows, self.table.values)
+        # the order of the entries of `item_means`, and the items they belong to
+        self._by_item = torch.from_numpy(np.argsort(self.table.values, kind="stable")).to(device)
+        self._items = torch.from_numpy(self.table.values).to(device)[self._by_item]
 
     def __len__(self) -> int:
         """Return the number of distinct pairs."""
@@ -120,7 +128,18 @@ class TrainingPairs:
         if rate == 0.0:
             return self.whole
         kept = draw_kept(len(self), rate)
-        return self._interactions(self.table.rows[kept], self.table.values[kept])
+        if rebuilt_on(self.device):
+            return self._interactions(self.table.rows[kept], self.table.values[kept])
+        flags = torch.from_numpy(kept).to(self.device, non_blocking=True)
+        edges, item_means = self.whole.edges, self.whole.item_means
+        weights = flags.index_select(0, self._by_item).to(item_means.dtype)
+        counts = weights.new_zeros(self.shape[1]).index_add_(0, self._items, weights)
+        shares = weights / counts.index_select(0, self._items).clamp_min_(1.0)
+        return Interactions(
+            edges,
+            item_means.with_values(shares),
+            flags.index_select(0, edges.input_positions),
+        )
 
     def places(self, users: Tensor, items: Tensor) -> Tensor:
         """Return the fixed place `[n]` of each given training pair, whatever order they come in."""
