@@ -1,9 +1,9 @@
 """Kernels over edges whose weights are learned; the only place that chooses between them.
 
-On the CPU: the library's sampled products, segment reductions and embedding bags over int32
-indices, none of which holds an `[n_edges, d]` matrix. Elsewhere: sparse products, scatters, and
-gathers in chunks. No kernel here records a gradient: `edge_attention` writes the backward passes
-by hand.
+Over int32 indices the library's sampled products, and on the CPU its embedding bags and segment
+reductions, elsewhere its sparse products and scatters. None holds an `[n_edges, d]` matrix; where
+edges outnumber the cells that a sampled product takes, rows are gathered in chunks. No kernel here
+records a gradient: `edge_attention` writes the backward passes by hand.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def edge_dots(offsets: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> 
     if not columns.numel():
         return left.new_zeros(0)
     # The library refuses patterns of more entries than cells: many edges between few nodes.
-    if on_cpu(left) and columns.numel() <= left.shape[0] * right.shape[0]:
+    if columns.numel() <= left.shape[0] * right.shape[0]:
         pattern = csr_tensor(offsets, columns, left.new_zeros(columns.numel()), right.shape[0])
         return torch.sparse.sampled_addmm(pattern, left, right.t(), beta=0.0).values()
     rows = _rows_of(offsets, columns.numel())
