@@ -144,6 +144,7 @@ _MODULES = {
     "embed": ("recbole_slif.embed", "export user and item vectors of a trained model"),
     "experiment": ("recbole_slif.experiment.cli", "run a planned series of runs"),
     "report": ("recbole_slif.report.cli", "tables and plots from records"),
+    "curves": ("recbole_slif.report.curves", "learning curves from the records of runs"),
     "doctor": ("recbole_slif.doctor", "check the installation"),
 }
 

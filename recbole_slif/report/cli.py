@@ -10,13 +10,14 @@ from pathlib import Path
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError
 from recbole_slif.report import published, render
+from recbole_slif.report.canvas import Figure, require_matplotlib
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.comparisons import Family, families
 from recbole_slif.report.counts import count_rows, count_table
 from recbole_slif.report.entries import Experiment
 from recbole_slif.report.findings import METHOD, family_sentence, family_table, plain_tests
 from recbole_slif.report.page import Content, page
-from recbole_slif.report.plots import Figure, draw, require_matplotlib
+from recbole_slif.report.plots import draw
 from recbole_slif.report.quantities import plain_rows
 from recbole_slif.report.sections import Section, check_subject, chosen_metrics, sections
 from recbole_slif.report.tables import Table, result_tables, seeds_text

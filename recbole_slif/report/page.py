@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recbole_slif.report import settings
+from recbole_slif.report.canvas import Figure
 from recbole_slif.report.comparisons import Family
 from recbole_slif.report.entries import Experiment
 from recbole_slif.report.findings import METHOD, family_sentence, family_table
-from recbole_slif.report.plots import Figure
 from recbole_slif.report.quantities import trouble
 from recbole_slif.report.render import html_table, html_text
 from recbole_slif.report.tables import Table, seeds_text

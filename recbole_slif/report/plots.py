@@ -1,81 +1,30 @@
-"""Figures for print: lines for sweeps and noise, bars for variants, seconds for intervals.
-
-Okabe and Ito's colours, a marker and a line style of its own for each curve, one column wide.
-"""
+"""Figures for print: lines for sweeps and noise, bars for variants, seconds for intervals."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_slif.errors import SlifError
+from recbole_slif.report.canvas import (
+    OTHER_COLOUR,
+    OURS_COLOUR,
+    WIDTH,
+    Figure,
+    file_name,
+    line_look,
+    require_matplotlib,
+    save_figure,
+)
 from recbole_slif.report.entries import Cell, Experiment
 from recbole_slif.report.published import paper_value
 from recbole_slif.report.quantities import epoch_seconds
 from recbole_slif.report.sections import OURS, Section, metric_title, subject
 
-WIDTH = 3.4
-FONT = 8.0
-DPI = 220
 PAPER = "#555555"
 _LOG_SPAN = 100.0
 _LETTER = 0.026  # width of a letter as a share of the x axis
-_OURS_COLOUR, _OTHER_COLOUR = "#D55E00", "#56B4E9"
-# black is kept for text and comes late; grey stands in for yellow, which is lost on white paper
-_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-_MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "h", "*")
-_STYLES = ("--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-_STYLE: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": FONT,
-    "axes.labelsize": FONT,
-    "axes.titlesize": FONT,
-    "xtick.labelsize": FONT,
-    "ytick.labelsize": FONT,
-    "legend.fontsize": FONT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.formatter.useoffset": False,
-    "pdf.fonttype": 42,
-    "path.simplify": False,
-    "text.parse_math": False,
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure that was drawn.
-
-    Attributes:
-        name: of its files.
-        caption: what it shows, also for those who cannot see it.
-        png: its pixels as a PNG file.
-    """
-
-    name: str
-    caption: str
-    png: bytes
-
-
-def require_matplotlib() -> None:
-    """Check for matplotlib.
-
-    Raises:
-        SlifError: it is not installed, with the command.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise SlifError(
-            "figures need matplotlib: pip install 'recbole-slif[report]' (or 'matplotlib>=3.8'), "
-            "or leave them out with --no-figures"
-        ) from None
 
 
 def draw(
@@ -107,7 +56,7 @@ def draw(
     for metric in metrics:
         if not any(cell.mean(metric) is not None for cell in section.cells):
             continue
-        name = _file_name(experiment.artefact, section.name, metric.replace("@", ""))
+        name = file_name(experiment.artefact, section.name, metric.replace("@", ""))
         title = section.title or experiment.title
         if section.levels:
             caption = f"{title}: {metric_title(metric)} by {section.axis}{_band(section, metric)}"
@@ -117,19 +66,14 @@ def draw(
             caption = f"{title}: {metric_title(metric)}{_whiskers(section, metric)}"
             size = (WIDTH, 0.7 + 0.24 * len(section.cells))
             paint = _bars(experiment, section, metric, asked, paper)
-        found.append(_save(folder, name, caption, size, paint))
+        found.append(save_figure(folder, name, caption, size, paint))
     timed = [cell for cell in section.cells if epoch_seconds(cell) is not None]
     if experiment.artefact == "table4" and timed:
-        name = _file_name(experiment.artefact, section.name, "seconds")
+        name = file_name(experiment.artefact, section.name, "seconds")
         caption = f"{experiment.title}: wall time of an epoch, without evaluation"
         size = (WIDTH, 0.9 + 0.24 * len(timed))
-        found.append(_save(folder, name, caption, size, _seconds(timed)))
+        found.append(save_figure(folder, name, caption, size, _seconds(timed)))
     return found
-
-
-def _file_name(*parts: str) -> str:
-    """Join the parts that are not empty; letters that a path could be made of become `_`."""
-    return "-".join(re.sub(r"[^\w=|,+ -]", "_", part)[:80] for part in parts if part)
 
 
 def _band(section: Section, metric: str) -> str:
@@ -140,30 +84,6 @@ def _band(section: Section, metric: str) -> str:
 def _whiskers(section: Section, metric: str) -> str:
     spread = any(cell.deviation(metric) is not None for cell in section.cells)
     return "; the whiskers are one standard deviation over seeds" if spread else ""
-
-
-def _save(
-    folder: Path,
-    name: str,
-    caption: str,
-    size: tuple[float, float],
-    paint: Callable[[Any], None],
-) -> Figure:
-    """Draw on a canvas of its own, so that no global state of matplotlib is touched."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    style: Any = dict(_STYLE)  # matplotlib's own stubs list every key
-    with matplotlib.rc_context(style):
-        figure = Canvas(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        paint(figure.add_subplot())
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-        figure.savefig(folder / f"{name}.pdf", format="pdf", metadata={"CreationDate": None})
-    (folder / f"{name}.png").write_bytes(stream.getvalue())
-    return Figure(name, caption, stream.getvalue())
 
 
 # ---- lines -----------------------------------------------------------------------------------
@@ -181,7 +101,7 @@ def _lines(
             if not known:
                 continue
             ours = name == OURS
-            look = _look(ours, others)
+            look = line_look(ours, others)
             others += not ours
             _curve(axes, name, known, metric, scale, look)
         flat = [cell for cell in section.cells if cell.x is None and cell.mean(metric) is not None]
@@ -198,16 +118,6 @@ def _lines(
                         handlelength=2.2, columnspacing=1.0)  # fmt: skip
 
     return paint
-
-
-def _look(ours: bool, at: int) -> dict[str, Any]:
-    if ours:
-        return {"color": _OURS_COLOUR, "marker": "o", "linestyle": "-", "zorder": 3}
-    return {
-        "color": _COLOURS[at % len(_COLOURS)],
-        "marker": _MARKERS[at % len(_MARKERS)],
-        "linestyle": _STYLES[at % len(_STYLES)],
-    }
 
 
 def _curve(
@@ -288,7 +198,7 @@ def _bars(
                 start = shift if theirs[at] is None else (theirs[at] or 0.0) + 2 * shift
                 axes.text(start, at, cell.state or "no value", va="center", color="#333333")
                 continue
-            colour, hatch = (_OURS_COLOUR, "//") if cell is one else (_OTHER_COLOUR, None)
+            colour, hatch = (OURS_COLOUR, "//") if cell is one else (OTHER_COLOUR, None)
             axes.barh(at, value, height=0.7, color=colour, hatch=hatch, edgecolor="white",
                       linewidth=0)  # fmt: skip
             if cell.deviation(metric) is not None:
@@ -321,8 +231,8 @@ def _seconds(cells: Sequence[Cell]) -> Callable[[Any], None]:
         train = [cell.average_seconds("train") or 0.0 for cell in cells]
         refresh = [cell.average_seconds("refresh") or 0.0 for cell in cells]
         rows = range(len(cells))
-        axes.barh(rows, train, height=0.7, color=_OTHER_COLOUR, label="training")
-        axes.barh(rows, refresh, height=0.7, left=train, color=_OURS_COLOUR, hatch="//",
+        axes.barh(rows, train, height=0.7, color=OTHER_COLOUR, label="training")
+        axes.barh(rows, refresh, height=0.7, left=train, color=OURS_COLOUR, hatch="//",
                   edgecolor="white", linewidth=0, label="refresh of graphs")  # fmt: skip
         for at, cell in enumerate(cells):
             axes.text((epoch_seconds(cell) or 0.0) * 1.02, at, f"{epoch_seconds(cell):.2f}",

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from recbole_slif.errors import SlifError
-from recbole_slif.report import plots
+from recbole_slif.report import canvas, plots
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.sections import sections
 from tests.report.folders import cell, line, write_folder
@@ -34,8 +34,8 @@ def noise(folder, models=("KGAT", "KGIN", "SLIFMR"), seeds=(1, 2)):
 
 def painted(paint):
     """Return axes with a painter's work, under the figures' style."""
-    with matplotlib.rc_context(dict(plots._STYLE)):
-        axes = Figure(figsize=(plots.WIDTH, 2.5), layout="constrained").add_subplot()
+    with matplotlib.rc_context(dict(canvas.STYLE)):
+        axes = Figure(figsize=(canvas.WIDTH, 2.5), layout="constrained").add_subplot()
         paint(axes)
         return axes
 
@@ -69,7 +69,7 @@ def luminance(colour):
 
 
 def test_every_curve_stands_out_from_white_paper():
-    for colour in (*plots._COLOURS, plots._OURS_COLOUR):
+    for colour in (*canvas.COLOURS, canvas.OURS_COLOUR):
         assert 1.05 / (luminance(colour) + 0.05) >= 2.0, colour
 
 
@@ -79,7 +79,7 @@ def test_curves_differ_in_colour_marker_and_line_and_are_okabe_and_itos(tmp_path
     for look in ("get_color", "get_marker"):
         assert len({getattr(drawn, look)() for drawn in lines}) == 5
     assert {to_hex(drawn.get_color()) for drawn in lines} <= OKABE_ITO
-    assert set(map(str.lower, plots._COLOURS)) - {"#777777"} <= OKABE_ITO
+    assert set(map(str.lower, canvas.COLOURS)) - {"#777777"} <= OKABE_ITO
 
 
 def test_letters_are_legible_at_the_width_of_a_column(tmp_path):
@@ -88,7 +88,7 @@ def test_letters_are_legible_at_the_width_of_a_column(tmp_path):
     texts = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label,
              *axes.get_legend().get_texts()]  # fmt: skip
     assert min(text.get_size() for text in texts) >= 8
-    assert plots.WIDTH == 3.4
+    assert canvas.WIDTH == 3.4
 
 
 def test_values_of_several_magnitudes_are_spread_by_their_logarithm(tmp_path):
@@ -141,7 +141,7 @@ def test_files_are_png_and_pdf_of_the_right_size(tmp_path):
     assert [one.name for one in found] == ["fig5-recall20"]
     width = struct.unpack(">I", found[0].png[16:20])[0]
     assert found[0].png.startswith(b"\x89PNG")
-    assert width == round(plots.WIDTH * plots.DPI)
+    assert width == round(canvas.WIDTH * canvas.DPI)
     assert (tmp_path / "fig5-recall20.png").read_bytes() == found[0].png
     pdf = (tmp_path / "fig5-recall20.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
