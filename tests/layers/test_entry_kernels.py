@@ -11,12 +11,11 @@ from recbole_slif.layers.entry_kernels import column_sums, entry_dots, reorder, 
 SHAPE = (6, 5)
 
 
-@pytest.fixture(params=["cpu kernels", "plain kernels"])
+@pytest.fixture(params=["cpu kernels", "other kernels"])
 def pattern(request, monkeypatch):
     """A pattern with an empty row, an empty column and an entry twice, for both kernel families."""
-    if request.param == "plain kernels":
+    if request.param == "other kernels":
         monkeypatch.setattr(edge_kernels, "on_cpu", lambda x: False)
-        monkeypatch.setattr(edge_kernels, "CHUNK_EDGES", 3)
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice([0, 1, 2, 4, 5], 14))
     columns = rng.integers(0, SHAPE[1] - 1, 14)
@@ -59,3 +58,13 @@ def test_gradients(pattern):
     inverse = torch.empty_like(pattern.by_column)
     inverse[pattern.by_column.long()] = torch.arange(14, dtype=torch.int32)
     assert check(lambda w: reorder(w, pattern.by_column, inverse), (weights,))
+
+
+def test_more_entries_than_cells_are_multiplied_in_chunks(monkeypatch):
+    monkeypatch.setattr(edge_kernels, "CHUNK_EDGES", 3)
+    rows = np.repeat([0, 1], [4, 5])
+    pattern = Incidence.build(rows, np.array([0, 1, 1, 0, 2, 2, 2, 0, 2]), (2, 3))
+    left, right = table(2), table(3)
+    wanted = (left[torch.from_numpy(rows)] * right[pattern.columns.long()]).sum(1)
+    torch.testing.assert_close(entry_dots(left, right, pattern), wanted)
+    assert torch.autograd.gradcheck(lambda a, b: entry_dots(a, b, pattern), (left, right))

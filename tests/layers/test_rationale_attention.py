@@ -18,12 +18,11 @@ from tests.oracle import kgrec as oracle
 DIM, N_ITEMS = 6, 5
 
 
-@pytest.fixture(params=["cpu kernels", "plain kernels"], autouse=True)
+@pytest.fixture(params=["cpu kernels", "other kernels"], autouse=True)
 def kernels(request, monkeypatch):
-    """Both kernel families must give the same; the plain ones in several chunks."""
-    if request.param == "plain kernels":
+    """Both kernel families must give the same."""
+    if request.param == "other kernels":
         monkeypatch.setattr(edge_kernels, "on_cpu", lambda x: False)
-        monkeypatch.setattr(edge_kernels, "CHUNK_EDGES", 7)
 
 
 def inputs(seed=0, n_heads=2):

@@ -22,12 +22,11 @@ N_ENTITIES, N_RELATIONS, DIM = 9, 5, 4
 LONELY = 8
 
 
-@pytest.fixture(params=["cpu kernels", "plain kernels"])
+@pytest.fixture(params=["cpu kernels", "other kernels"])
 def kernels(request, monkeypatch):
-    """Both kernel families must give the same; the plain ones in several chunks."""
-    if request.param == "plain kernels":
+    """Both kernel families must give the same."""
+    if request.param == "other kernels":
         monkeypatch.setattr(edge_kernels, "on_cpu", lambda x: False)
-        monkeypatch.setattr(edge_kernels, "CHUNK_EDGES", 7)
     return request.param
 
 
