@@ -1,6 +1,7 @@
 """Our models beside RecBole's in one process: seconds and ratios of each part of an epoch.
 
     python -m benchmarks.compare            Amazon-Book's size, about five minutes
+    python -m benchmarks.compare --dataset alibaba-ifashion --data FOLDER
     python -m benchmarks.compare --help
 
 Few steps are timed per side, the sides in turn, and medians are multiplied by the number of steps
@@ -16,7 +17,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.dataset import ArrayDataset, HeldOut
-from benchmarks.generate import Sizes, SyntheticData, read_interactions, synthetic_data
+from benchmarks.generate import Sizes
 from benchmarks.measure import (
     Clock,
     PeakMemory,
@@ -34,12 +35,12 @@ from benchmarks.measure import (
     threads_kept,
     write_result,
 )
-from benchmarks.report import EVALUATED_USERS, markdown, ratios, targets, whole_epoch
+from benchmarks.real import AMAZON_BOOK, WITH_GRAPH, data_of
+from benchmarks.report import counts, evaluated_users, markdown, ratios, targets, whole_epoch
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
 from tests.peers import stand_ins
 
-DATA = "amazon-book"
 BASE = "RecBole LightGCN"
 _LAYERS = {"n_layers": 3}
 _KGAT = {"layers": [64, 32, 16], "mess_dropout": 0.1, "kg_reverse_r": True}
@@ -71,18 +72,27 @@ def parser() -> argparse.ArgumentParser:
     for name in ("n_users", "n_items", "n_pairs", "n_entities", "n_relations", "n_triples"):
         default = getattr(Sizes(), name)
         option = "--" + name.replace("_", "-")
-        own.add_argument(option, type=int, default=default, help=f"(default {default})")
+        own.add_argument(
+            option, type=int, default=default, help=f"where generated (default {default})"
+        )
     own.add_argument(
         "--dims",
         default=",".join(f"{name}={dim}" for name, dim in Sizes().dims),
         help="modalities and their widths, read once at the start (default %(default)s)",
     )
     own.add_argument(
+        "--dataset",
+        choices=list(WITH_GRAPH),
+        default=AMAZON_BOOK,
+        help="%(default)s: interactions real or generated, the graph generated; "
+        "alibaba-ifashion: both real; features are generated (default %(default)s)",
+    )
+    own.add_argument(
         "--data",
         type=Path,
         default=os.environ.get("RECBOLE_SLIF_DATA"),
-        help=f"folder with real interactions, {DATA}.train.inter in it or in {DATA}/ "
-        "(default: $RECBOLE_SLIF_DATA, else generated)",
+        help="folder with real interactions, DATASET.train.inter in it or in DATASET/, and for a "
+        "real graph .kg and .link beside it (default: $RECBOLE_SLIF_DATA, else generated)",
     )
     own.add_argument("--models", nargs="+", default=["LightGCN", "KGAT", "KGIN", "SLIFMR"])
     own.add_argument("--batch-size", type=int, default=4096)
@@ -104,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SlifError as error:
         print(error, file=sys.stderr)
         return 1
-    write_result(result, chosen.output)
+    write_result(result, chosen.output, "" if chosen.dataset == AMAZON_BOOK else chosen.dataset)
     print(markdown(result))
     return 0
 
@@ -112,9 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compare(chosen: argparse.Namespace) -> dict[str, Any]:
     """Build both sides, time them in turn and put the ratios together."""
     sizes = _sizes(chosen)
-    data = _data(sizes, chosen.data, chosen.seed)
+    data = data_of(chosen.dataset, chosen.data, sizes, chosen.seed)
     dataset = ArrayDataset(data)
     held_out = HeldOut(dataset, chosen.eval_users, chosen.seed)
+    evaluated = evaluated_users(chosen.dataset, dataset)
     plans = [plan for plan in PLANS if plan.model in chosen.models]
     sides, builds = build_sides(plans, dataset, chosen)
     runs = {}
@@ -122,26 +133,22 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(threads)
         measured = time_sides(sides, held_out, chosen.rounds, clock_for(threads))
         runs[str(threads)] = {
-            label: whole_epoch(parts, dataset, chosen.batch_size, held_out)
+            label: whole_epoch(parts, dataset, chosen.batch_size, held_out, evaluated)
             for label, parts in measured.items()
         }
     found = {threads: ratios(run, plans) for threads, run in runs.items()}
     return {
         **heading(),
-        "sizes": {
-            **asdict(sizes),
-            "n_users": data.n_users - 1,
-            "n_items": data.n_items - 1,
-            "n_pairs": dataset.inter_num,
-            "dims": dict(sizes.dims),
-        },
+        "dataset": chosen.dataset,
+        "sizes": {**counts(data), "dims": dict(sizes.dims)},
         "interactions": "generated" if chosen.data is None else "real",
+        "knowledge": "real" if WITH_GRAPH[chosen.dataset] else "generated",
         "batch_size": chosen.batch_size,
         "steps_per_epoch": math.ceil(dataset.inter_num / chosen.batch_size),
         "timed_steps": chosen.rounds,
         "clocks": {str(count): clock_for(count).__name__ for count in chosen.threads},
         "ranked_users": len(held_out.uid_list),
-        "evaluated_users": EVALUATED_USERS,
+        "evaluated_users": evaluated,
         "builds": builds,
         "seconds": runs,
         "ratios": found,
@@ -156,18 +163,8 @@ def _sizes(chosen: argparse.Namespace) -> Sizes:
         )
     except ValueError as error:
         raise SlifError(f"--dims={chosen.dims} is not understood: write name=width,...") from error
-    counts = {name: value for name, value in vars(chosen).items() if hasattr(Sizes(), name)}
-    return replace(Sizes(), **{**counts, "dims": dims})
-
-
-def _data(sizes: Sizes, folder: Path | None, seed: int) -> SyntheticData:
-    """Generate everything, with real interactions where a folder holds them."""
-    if folder is None:
-        return synthetic_data(sizes, seed)
-    name = f"{DATA}.train.inter"
-    places = (folder / name, folder / DATA / name)
-    found = next((place for place in places if place.is_file()), places[0])
-    return synthetic_data(sizes, seed, read_interactions(found))
+    given = {name: value for name, value in vars(chosen).items() if hasattr(Sizes(), name)}
+    return replace(Sizes(), **{**given, "dims": dims})
 
 
 def build_sides(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -73,6 +72,7 @@ def synthetic_data(
     sizes: Sizes | None = None,
     seed: int = 0,
     interactions: tuple[np.ndarray, np.ndarray] | None = None,
+    knowledge: KnowledgeGraph | None = None,
 ) -> SyntheticData:
     """Generate a whole data set; the same seed and sizes give the same arrays.
 
@@ -81,6 +81,8 @@ def synthetic_data(
         seed: Seed of all draws.
         interactions: Real `(users, items)` from 1 up to take in place of generated pairs; their
             numbers of users and items then replace those of `sizes`.
+        knowledge: A real graph over the items of `interactions` to take in place of a generated
+            one.
     """
     sizes = sizes or Sizes()
     rng = np.random.default_rng(seed)
@@ -90,26 +92,10 @@ def synthetic_data(
     else:
         users, items = interactions
         n_users, n_items = int(users.max()) + 1, int(items.max()) + 1
-    knowledge = draw_knowledge(sizes, n_items, rng)
+    if knowledge is None:
+        knowledge = draw_knowledge(sizes, n_items, rng)
     features = {name: draw_features(n_items, dim, rng) for name, dim in sizes.dims}
     return SyntheticData(users, items, n_users, n_items, knowledge, features)
-
-
-def read_interactions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an atomic interaction file; tokens become ids from 1 in the order of their sorting.
-
-    Raises:
-        DataError: The file is missing or its first two columns are not `user_id` and `item_id`.
-    """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: give the folder that holds {path.name}")
-    with path.open(encoding="utf-8") as lines:
-        header = lines.readline().rstrip("\n").split("\t")
-    if [column.split(":")[0] for column in header[:2]] != ["user_id", "item_id"]:
-        raise DataError(f"{path}, line 1: expected columns user_id and item_id, found {header[:2]}")
-    table = np.loadtxt(path, dtype=str, delimiter="\t", skiprows=1, usecols=(0, 1), ndmin=2)
-    users, items = (np.unique(column, return_inverse=True)[1] + 1 for column in table.T)
-    return users, items
 
 
 def zipf_draw(n: int, exponent: float, rng: np.random.Generator) -> Draw:

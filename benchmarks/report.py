@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks.dataset import ArrayDataset, HeldOut
+from benchmarks.generate import SyntheticData
+from benchmarks.real import AMAZON_BOOK
 from benchmarks.sides import Plan
 
 EVALUATED_USERS = 41_113
 """Amazon-Book's users with at least 5 training items, who have validation items."""
+_LEAST_ITEMS = 5
 
 _STEP = ("forward", "backward", "optimizer")
 COMPARED = (*_STEP, "step", "epoch start", "epoch", "evaluation", "evaluation default")
@@ -26,8 +31,32 @@ _BOUNDS = (
 _MEMORY_LABEL, _MEMORY_GIB = "SLIFMR step", 4.0
 
 
+def counts(data: SyntheticData) -> dict[str, int]:
+    """Count what a data set holds, [PAD] and inverse triples left out."""
+    graph = data.knowledge
+    return {
+        "n_users": data.n_users - 1,
+        "n_items": data.n_items - 1,
+        "n_pairs": len(data.users),
+        "n_entities": graph.n_entities - 1,
+        "n_relations": graph.n_relations - 1,
+        "n_triples": graph.n_triples,
+    }
+
+
+def evaluated_users(name: str, dataset: ArrayDataset) -> int:
+    """Return how many users an evaluation ranks: those with enough training items to hold out."""
+    if name == AMAZON_BOOK:
+        return EVALUATED_USERS
+    return max(int((np.bincount(dataset.users) >= _LEAST_ITEMS).sum()), 1)
+
+
 def whole_epoch(
-    parts: Mapping[str, float], dataset: ArrayDataset, batch_size: int, held_out: HeldOut
+    parts: Mapping[str, float],
+    dataset: ArrayDataset,
+    batch_size: int,
+    held_out: HeldOut,
+    evaluated: int = EVALUATED_USERS,
 ) -> dict[str, float]:
     """Add `step`, `epoch`, and the `evaluation`s of all users to the measured seconds.
 
@@ -43,7 +72,7 @@ def whole_epoch(
         + steps * found["step"]
         + triple_steps * parts.get("knowledge step", 0.0)
     )
-    scale = EVALUATED_USERS / len(held_out.uid_list)
+    scale = evaluated / len(held_out.uid_list)
     for name, ranking in (("evaluation", "ranking"), ("evaluation default", "ranking default")):
         if ranking in parts:
             found[name] = parts["propagation"] + scale * parts[ranking]
@@ -120,7 +149,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def _heading(result: Mapping[str, Any]) -> list[str]:
     sizes = result["sizes"]
     machine = ", ".join(f"{name} {value}" for name, value in result["machine"].items())
-    counts = ", ".join(
+    found = ", ".join(
         f"{sizes[f'n_{name}']:,} {name}"
         for name in ("users", "items", "pairs", "entities", "relations", "triples")
     )
@@ -129,7 +158,8 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
         "",
         f"{machine}.",
         "",
-        f"{result['interactions']} interactions; {counts}; batch {result['batch_size']}.",
+        f"{result['dataset']}: {result['interactions']} interactions, {result['knowledge']} "
+        f"knowledge graph; {found}; batch {result['batch_size']}.",
         f"Medians of {result['timed_steps']} steps per side taken in turn; an epoch is "
         f"extrapolated to {result['steps_per_epoch']} steps, an evaluation from "
         f"{result['ranked_users']:,} to {result['evaluated_users']:,} users.",

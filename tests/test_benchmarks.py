@@ -11,9 +11,11 @@ from benchmarks import data_path, epochs, growth, limits, precision, ranking, se
 from benchmarks.compare import main
 from benchmarks.dataset import ArrayDataset, HeldOut
 from benchmarks.files import write_files
-from benchmarks.generate import Sizes, read_interactions, synthetic_data
-from benchmarks.report import ratios, targets, whole_epoch
+from benchmarks.generate import Sizes, synthetic_data
+from benchmarks.real import data_of, read_interactions
+from benchmarks.report import counts, ratios, targets, whole_epoch
 from benchmarks.sides import Plan
+from recbole_slif.data.dataset import MultimodalKGDataset
 from recbole_slif.errors import DataError
 from recbole_slif.factory import load_data
 from recbole_slif.graph.sparse import SparseOperator
@@ -64,11 +66,102 @@ def test_real_interactions_replace_the_generated_ones(tmp_path):
     assert items.tolist() == [2, 2, 1]
     data = synthetic_data(TINY, interactions=(users, items))
     assert (data.n_users, data.n_items) == (3, 3)
-    path.write_text("item_id:token\tuser_id:token\n1\t2\n", "utf-8")
-    with pytest.raises(DataError, match="line 1"):
-        read_interactions(path)
-    with pytest.raises(DataError, match="does not exist"):
+    for text, wrong in {
+        "user_id:token\tthing:token\n1\t2\n": "line 1: no column 'item_id'",
+        "user_id:token\titem_id:token\n1\t2\n1 3\n": "line 3",
+        "user_id:token\titem_id:token\n": "no interactions",
+    }.items():
+        path.write_text(text, "utf-8")
+        with pytest.raises(DataError, match=wrong):
+            read_interactions(path)
+    with pytest.raises(DataError, match=r"none\.inter: cannot be read"):
         read_interactions(tmp_path / "none.inter")
+
+
+FASHION = {
+    "train.inter": "user_id:token\titem_id:token\n"
+    + "".join(f"u{user}\ti{item}\n" for user in range(8) for item in (2, 10, 7) if user != item),
+    # e5 is i10, e9 is i2, e8 an item's that has no interactions; i7 has no link
+    "link": "item_id:token\tentity_id:token\ni10\te5\ni2\te9\ni99\te8\n",
+    "kg": "head_id:token\trelation_id:token\ttail_id:token\n"
+    "e9\tr1\te5\ne8\tr0\te9\ne5\tr10\te30\ne5\tr10\te30\ne30\tr1\te30\n",
+}
+
+
+def write_fashion(folder, **changed):
+    for end, text in {**FASHION, **changed}.items():
+        if text is not None:
+            (folder / f"alibaba-ifashion.{end}").write_text(text, "utf-8")
+
+
+def test_a_real_graph_is_joined_to_the_items_through_its_links(tmp_path):
+    write_fashion(tmp_path)
+    data = data_of("alibaba-ifashion", tmp_path, TINY, 0)
+    kg = data.knowledge
+    # ids follow the tokens: i2, i7, i10, and behind the items e8, e30
+    assert data.n_users == 9 and data.n_items == 4
+    assert sorted(data.items[data.users == 3]) == [2, 3]
+    assert kg.entity_tokens.tolist() == ["[PAD]", "e9", "i7", "e5", "e8", "e30"]
+    assert kg.relation_tokens.tolist() == ["[PAD]", "r0", "r1", "r10"]
+    triples = set(zip(kg.heads.tolist(), kg.relations.tolist(), kg.tails.tolist(), strict=True))
+    assert triples == {(1, 2, 3), (4, 1, 1), (3, 3, 5)} and kg.n_triples == 3
+    assert kg.linked.tolist() == [False, True, False, True]
+    assert (kg.n_entities, kg.n_relations) == (6, 4)
+    assert data.features["visual"].matrix.shape == (4, 6)
+
+
+def test_a_real_graph_is_the_one_that_training_reads(tmp_path, make_config):
+    folder = tmp_path / "alibaba-ifashion"
+    folder.mkdir()
+    write_fashion(folder, **{"test.inter": "user_id:token\titem_id:token\nu2\ti2\n"})
+    own = data_of("alibaba-ifashion", tmp_path, TINY, 0)
+    config = make_config("BPR", "alibaba-ifashion", protocol="benchmark", state="ERROR")
+    dataset = MultimodalKGDataset(config)
+    assert (dataset.user_num, dataset.item_num) == (own.n_users, own.n_items)
+    for name in ("heads", "relations", "tails", "linked", "entity_tokens", "relation_tokens"):
+        theirs = getattr(dataset.knowledge, name)
+        np.testing.assert_array_equal(getattr(own.knowledge, name), theirs)
+
+
+@pytest.mark.parametrize(
+    ("changed", "wrong"),
+    [
+        ({"kg": FASHION["kg"] + "e1\tr1\n"}, r"alibaba-ifashion\.kg: line 7: 2 column"),
+        ({"link": FASHION["link"] + "\te5\n"}, r"\.link: line 5: 'item_id' is empty"),
+        ({"train.inter": FASHION["train.inter"] + "u1\n"}, r"\.train\.inter: line 24: 1 column"),
+        ({"kg": "head_id:token\trelation_id:token\ttail_id:token\n"}, r"\.kg: no triples"),
+        ({"link": "item_id:token\tentity_id:token\n2\t9\n"}, r"\.link: no line links an item"),
+        ({"link": None}, r"no alibaba-ifashion\.link"),
+        ({"train.inter": None}, r"train\.inter does not exist: .* --data"),
+    ],
+)
+def test_what_is_wrong_with_a_real_graph_is_named(tmp_path, changed, wrong):
+    write_fashion(tmp_path, **changed)
+    with pytest.raises(DataError, match=wrong):
+        data_of("alibaba-ifashion", tmp_path, TINY, 0)
+
+
+def test_a_real_graph_needs_a_folder():
+    with pytest.raises(DataError, match="--data"):
+        data_of("alibaba-ifashion", None, TINY, 0)
+
+
+def test_a_run_on_a_real_graph_says_what_it_ran_on(tmp_path, capsys):
+    write_files(synthetic_data(TINY, 3), tmp_path, "alibaba-ifashion")
+    path = tmp_path / "result.json"
+    words = ["--dataset=alibaba-ifashion", f"--data={tmp_path}", "--dims=visual=6", "--rounds=1"]
+    words += ["--batch-size=64", "--eval-users=20", f"--output={path}"]
+    assert main(words) == 0
+    result = json.loads(path.read_text("utf-8"))
+    assert result["dataset"] == "alibaba-ifashion"
+    assert result["interactions"] == result["knowledge"] == "real"
+    read = data_of("alibaba-ifashion", tmp_path, TINY, 0)
+    assert result["sizes"] == {**counts(read), "dims": {"visual": 6}}
+    assert (counts(read)["n_users"], counts(read)["n_relations"]) == (60, 4)
+    assert result["evaluated_users"] == (np.bincount(read.users) >= 5).sum() < 60
+    page = capsys.readouterr().out
+    assert "alibaba-ifashion: real interactions, real knowledge graph; 60 users" in page
+    assert f"to {result['evaluated_users']} users" in page
 
 
 def test_an_epoch_is_its_start_and_all_its_steps():
