@@ -1,8 +1,12 @@
-"""Keeps what a training step frees for the next step, where the C library would give it back.
+"""How memory of tensors is had: what a step frees is kept for the next, on large pages.
 
 A step allocates and frees tables of tens of megabytes. glibc returns blocks of that size to the
 system at once, and each is cleared page by page when it is asked for again: on ml-100k a fifth of
 SLIF-MR's processor time went there (`benchmarks/README.md`, "Freed memory").
+
+Propagation reads rows from all over a table. On pages of 4 KiB a processor cannot remember where
+those of a table of hundreds of megabytes lie; on pages of 2 MiB a step of LightGCN at 10 million
+interactions takes two thirds of the time (`docs/PERFORMANCE.md`, "Growth").
 """
 
 from __future__ import annotations
@@ -34,6 +38,15 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_TRIM_THRESHOLD, _NO_TRIM))
+
+
+def use_large_pages() -> None:
+    """Let torch ask Linux for pages of 2 MiB for tensors of 2 MiB and more.
+
+    Torch looks at the variable when it first allocates, so this comes before the first tensor.
+    `THP_MEM_ALLOC_ENABLE=0` leaves the pages as they are; so do systems that have no such pages.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def _is_glibc() -> bool:

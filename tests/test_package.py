@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,32 @@ def test_an_allocator_set_up_by_the_user_is_left_alone(monkeypatch, name):
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(allocator.os, "confstr", lambda _: None, raising=False)
     assert not allocator.keep_freed_memory()
+
+
+LARGE = """
+import torch
+import recbole_slif
+table = torch.randn(1_000_000, 64)
+lines = open("/proc/self/smaps_rollup", encoding="ascii").read().splitlines()
+print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")))
+"""
+_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def large_pages(**variables: str) -> int:
+    environment = {**os.environ, **variables}
+    if not variables:
+        environment.pop("THP_MEM_ALLOC_ENABLE", None)
+    command = [sys.executable, "-c", LARGE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return int(done.stdout) * 1024
+
+
+@pytest.mark.skipif(
+    not _PAGES.exists() or "[madvise]" not in _PAGES.read_text(encoding="ascii"),
+    reason="this system does not give large pages to those that ask",
+)
+def test_tables_lie_on_large_pages_unless_the_user_says_no():
+    """A table of 256 MB, made after torch is imported; a fragmented system may give less."""
+    assert large_pages(THP_MEM_ALLOC_ENABLE="0") < 20_000_000
+    assert large_pages() > 100_000_000
