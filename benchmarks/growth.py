@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--edges", type=int, nargs="+", default=list(EDGES), help="interactions")
     own.add_argument("--models", nargs="+", choices=("LightGCN", "SLIFMR"), default=["LightGCN"])
     own.add_argument("--ablation", default="none", help="SLIF-MR's key: kg_mm takes no triples")
+    own.add_argument("--cl-items", type=int, help="SLIF-MR's key: most items compared in a step")
     own.add_argument("--attention", choices=("step", "epoch"), default="epoch")
     own.add_argument("--search", choices=("exact", "approximate"), default="approximate")
     own.add_argument(
@@ -85,6 +86,7 @@ def measure(model: str, edges: int, chosen: argparse.Namespace) -> dict[str, Any
         overrides = {
             "attn_refresh": chosen.attention,
             "ablation": chosen.ablation,
+            "cl_items": chosen.cl_items,
             "sge_search": chosen.search,
         }
     batch = chosen.batch_size or -(-edges // EPOCH_STEPS)
@@ -148,6 +150,7 @@ def _in_a_process(model: str, edges: int, chosen: argparse.Namespace) -> dict[st
     words = [sys.executable, "-m", "benchmarks.growth", "--child", "--models", model]
     words += [f"--edges={edges}", f"--steps={chosen.steps}", f"--attention={chosen.attention}"]
     words += [f"--ablation={chosen.ablation}", f"--search={chosen.search}"]
+    words += [] if chosen.cl_items is None else [f"--cl-items={chosen.cl_items}"]
     words += [f"--batch-size={chosen.batch_size}"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:

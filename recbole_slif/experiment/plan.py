@@ -57,7 +57,7 @@ _NOT_DECISIVE = frozenset(
 )
 # Keys that came after the first records, at the value that does what was done before them. Left out
 # there, so that what was recorded before still counts as recorded.
-ADDED_LATER = {"table_precision": "float32", "sge_search": "exact"}
+ADDED_LATER = {"table_precision": "float32", "sge_search": "exact", "cl_items": None}
 _MEANINGLESS_AT = {"sge_probes": ("sge_search", "exact")}
 _OWN_FOLDERS = ("checkpoint_dir", "record_dir")
 # What each variant of SLIF-MR learns from, Table III.

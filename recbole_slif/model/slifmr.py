@@ -16,6 +16,7 @@ from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.losses import bpr_loss, inter_modal_loss, intra_modal_loss, squared_norm
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch, require_sources
+from recbole_slif.model.compared import check_limit, compared_places
 from recbole_slif.model.pairwise import item_pairs
 from recbole_slif.model.self_loop import Graphs, GraphSettings, SelfLoop
 
@@ -69,6 +70,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         self.beta = 0.0 if ablation in ("cl", "kg_mm") else config["beta"]
         self.gamma = 0.0 if ablation == "cl" or config["intra_mode"] == "off" else config["gamma"]
         require_sources(dataset, with_knowledge, with_features)
+        check_limit(config["cl_items"])
 
         knowledge = dataset.knowledge if with_knowledge else None
         pairs, graphs = self.training_pairs(dataset), GraphSettings.read(config)
@@ -190,10 +192,8 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         item_place = torch.searchsorted(items, item_pairs(self, interaction))
         scores = user_rows.repeat(2, 1).mul(F.embedding(item_place, unified)).sum(dim=1)
         ranking = bpr_loss(scores[: len(user_rows)], scores[len(user_rows) :])
-        if scope == "all":  # but [PAD]
-            *views, unified, mask = (part[1:] for part in (*views, unified, mask))
-        elif scope == "positives":
-            place = torch.searchsorted(items, torch.unique(whole[self.ITEM_ID]))
+        place = compared_places(items, whole[self.ITEM_ID], scope, self.settings["cl_items"])
+        if place is not None:
             *views, unified = (F.embedding(place, x) for x in (*views, unified))
             mask = mask[place]
         last = self._norm(whole), *self._translation(len(whole[self.USER_ID]))

@@ -49,6 +49,7 @@ CASES = {
     "tau": (0.5, {}),
     "infonce_exclude_pos": (False, {}),
     "cl_scope": ("batch", {}),
+    "cl_items": (3, {}),
     "cl_reduction": ("sum", {}),
     "intra_mode": ("literal", {}),
     "uniformity_t": (1.0, {}),
