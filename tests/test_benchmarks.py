@@ -327,7 +327,7 @@ def test_exponents_and_the_end_of_memory_are_those_of_the_figures():
 def test_growth_of_few_edges(tmp_path, capsys):
     path = tmp_path / "found.json"
     words = ["--edges", "2000", "4000", "--models", "LightGCN", "SLIFMR", "--steps=1"]
-    words += ["--ablation=kg_mm", "--search=exact", f"--output={path}"]
+    words += ["--ablation=kg_mm", "--search=exact", "--cl-items=40", f"--output={path}"]
     assert growth.main(words) == 0
     models = json.loads(path.read_text("utf-8"))["models"]
     assert list(models) == ["LightGCN", "SLIFMR"]

@@ -34,8 +34,9 @@ examples:
 """
 _SECONDS = ("refresh", "train", "evaluate")
 # What names a run or its machine and not how it learns.
-_ASIDE = ("checkpoint_dir", "data_path", "device", "epochs", "gpu_id", "show_progress", "use_gpu",
-          "seed", "worker", "command", "record_dir", "feature_path", "state")  # fmt: skip
+_ASIDE = ("checkpoint_dir", "command", "data_path", "device", "epochs", "eval_block_users",
+          "feature_path", "gpu_id", "record_dir", "seed", "show_progress", "state", "use_gpu",
+          "worker")  # fmt: skip
 
 
 @dataclass(frozen=True)
