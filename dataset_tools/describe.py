@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         SlifError: matplotlib is missing.
     """
     if options.plots:
-        from recbole_slif.report.plots import require_matplotlib
+        from recbole_slif.report.canvas import require_matplotlib
 
         if not options.out:
             raise DataError("--plots needs --out, the folder to draw into")

@@ -20,6 +20,9 @@ def csr_tensor(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> T
         columns: `[n]` columns of the entries, of the same type.
         values: `[n]`.
         width: number of columns.
+
+    Returns:
+        `[n_rows, width]`, on the device of the parts.
     """
     size = (starts.numel() - 1, width)
     return torch.sparse_csr_tensor(starts, columns, values, size=size, check_invariants=False)

@@ -188,12 +188,18 @@ def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:
     """
     chances = torch.rand(len(relations)).numpy()
     kept = np.zeros(len(relations), dtype=bool)
-    starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
-    for start, stop in pairwise(starts.tolist()):
-        count = max(1, int((stop - start) * (1.0 - rate) + 1e-9))
+    starts, counts = _runs_and_counts(relations, rate)
+    for (start, stop), count in zip(pairwise(starts.tolist()), counts.tolist(), strict=True):
         lowest = np.argpartition(chances[start:stop], count - 1)[:count]
         kept[start + lowest] = True
     return kept
+
+
+def _runs_and_counts(relations: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the relations' runs begin and end, `[n + 1]`, and how much of each is kept."""
+    starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
+    counts = (np.diff(starts) * (1.0 - rate) + 1e-9).astype(np.int64)
+    return starts, np.maximum(1, counts)
 
 
 class RelationDraws:
@@ -206,10 +212,8 @@ class RelationDraws:
         self._relations, self._rate, self._device = relations, rate, device
         if rebuilt_on(device):
             return
-        starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
-        lengths = np.diff(starts)
-        counts = np.maximum(1, (lengths * (1.0 - rate) + 1e-9).astype(np.int64))
-        runs = np.repeat(np.arange(len(lengths)), lengths)
+        starts, counts = _runs_and_counts(relations, rate)
+        runs = np.repeat(np.arange(len(counts)), np.diff(starts))
         ranks = np.arange(len(runs)) - starts[:-1][runs]
         self._runs = torch.from_numpy(runs).to(device)
         self._lowest = torch.from_numpy(np.flatnonzero(ranks < counts[runs])).to(device)

@@ -1,4 +1,4 @@
-"""Sorting by integer keys in linear time."""
+"""Sorting and counting by integer keys."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def group_by_key(keys: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]
 def count_distinct(
     relations: np.ndarray, nodes: np.ndarray, n_entities: int, n_relations: int
 ) -> np.ndarray:
-    """Count the distinct nodes of each relation, `[n_relations]`."""
+    """Count the distinct nodes of each relation, `[n_relations]`.
+
+    Args:
+        relations: `[n_edges]` ids below `n_relations`.
+        nodes: `[n_edges]` ids below `n_entities`, int64 as the products with them need it.
+        n_entities: Number of node ids.
+        n_relations: Number of relation ids.
+    """
     keys = np.unique(relations * n_entities + nodes)
     return np.bincount(keys // max(n_entities, 1), minlength=n_relations)

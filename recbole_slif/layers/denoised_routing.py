@@ -15,8 +15,8 @@ from recbole_slif.layers.edge_attention import gather_from_tails, softmax_over_h
 from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
 from recbole_slif.losses import unit_rows
 
-# Its exponential is 0 beside that of any score between 0 and 1, and it is finite.
-_LEFT_OUT = -1e30
+# Its exponential is 0 beside that of any score between 0 and 1, and float16 holds it too.
+_LEFT_OUT = -1e4
 
 
 def interaction_edges(

@@ -85,7 +85,8 @@ class GaussianDiffusion:
             eps: standard normal `[b, width]`; drawn when None.
         """
         if eps is None:
-            eps = torch.empty_like(x0).normal_()
+            # laid out row by row whatever x0 is, or the same state would draw other numbers
+            eps = x0.new_empty(x0.shape).normal_()
         signal = self.signal.to(t.device)[t]
         return torch.addcmul(
             _column(signal.sqrt(), x0) * x0, _column((1.0 - signal).sqrt(), x0), eps

@@ -79,7 +79,7 @@ class ValuedPairs:
         return self.collect.shape[0]
 
     def without(self, kept: Tensor) -> ValuedPairs:
-        """Return the means over the kept edges alone, `kept` `[n_edges]` bool on any device."""
+        """Return all entities' means over the kept edges, `kept` `[n_edges]` bool on any device."""
         weights = kept.to(self.heads.device, non_blocking=True).to(self.collect.dtype)
         # what belongs to a pair reads the appended 1
         values = F.pad(weights, (0, 1), value=1.0)
@@ -93,6 +93,7 @@ class ValuedPairs:
             hand_out=hand_back.transpose(),
             hand_back=hand_back,
             inverse_degree=_inverse_degree(weights, self.heads, len(self.inverse_degree)),
+            rows=None,
         )
 
     def at(self, rows: Tensor) -> ValuedPairs:

@@ -102,7 +102,7 @@ class RelationalMean:
         return self._plan.n_pairs
 
     def without(self, kept: np.ndarray | Tensor) -> RelationalMean:
-        """Return the same layer on the kept edges only, means taken over those.
+        """Return the layer of all entities on the kept edges only, means taken over those.
 
         Args:
             kept: `[n_edges]` bool, in the order the edges were given.

@@ -55,7 +55,7 @@ class SparseDenoising:
         drop = model.dropout if model.training else 0.0
         scale = torch.full_like(signal, 1.0 / (1.0 - drop))
         ends = rows.offsets.tolist()
-        step = len(rows) if weight.is_cuda else max(1, _CACHED_ENTRIES // rows.width)
+        step = max(1, len(rows) if weight.is_cuda else _CACHED_ENTRIES // rows.width)
         for first in range(0, len(rows), step):
             here = slice(first, first + step)
             part, shares = x_t[here], signal[here]

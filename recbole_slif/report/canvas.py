@@ -55,8 +55,11 @@ class Figure:
     png: bytes
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(otherwise: str = "") -> None:
     """Check for matplotlib.
+
+    Args:
+        otherwise: how the command does without figures, where it can; ends the message.
 
     Raises:
         SlifError: it is not installed, with the command.
@@ -65,8 +68,8 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise SlifError(
-            "figures need matplotlib: pip install 'recbole-slif[report]' (or 'matplotlib>=3.8'), "
-            "or leave them out with --no-figures"
+            "figures need matplotlib: pip install 'recbole-slif[report]' (or 'matplotlib>=3.8')"
+            + otherwise
         ) from None
 
 

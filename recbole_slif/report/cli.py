@@ -60,7 +60,7 @@ def report_command(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     experiment = read_experiment(options.folder)
     if options.figures and not experiment.counts:
-        require_matplotlib()
+        require_matplotlib(", or leave them out with --no-figures")
     out = Path(options.out) if options.out else experiment.folder / "report"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,13 @@ from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.records import read_record
 from recbole_slif.report import render
-from recbole_slif.report.canvas import WIDTH, line_look, require_matplotlib, save_figure
+from recbole_slif.report.canvas import (
+    WIDTH,
+    file_name,
+    line_look,
+    require_matplotlib,
+    save_figure,
+)
 from recbole_slif.report.sections import OURS, metric_title
 
 _EPILOG = """\
@@ -114,24 +120,28 @@ def write_curves(curves: Sequence[Curve], metric: str, out: Path) -> list[Path]:
     """Draw the curves of each data set, and write their values as CSV.
 
     Args:
-        curves: the runs.
+        curves: the runs; those that were not evaluated by the metric are passed over.
         metric: as in the records, such as `recall@20`.
         out: an existing folder.
+
+    Returns:
+        The files written.
 
     Raises:
         ConfigError: no run has the metric.
         SlifError: matplotlib is missing.
     """
     require_matplotlib()
-    if not any(curve.values(metric) for curve in curves):
+    shown = [curve for curve in curves if curve.values(metric)]
+    if not shown:
         known = sorted({name for one in curves for entry in one.record["epochs"]
                         for name in entry.get("valid", {})})  # fmt: skip
         raise ConfigError(f"no run was evaluated by '{metric}'; there are {', '.join(known)}")
     written = []
-    for dataset in dict.fromkeys(curve.record["dataset"] for curve in curves):
-        chosen = [curve for curve in curves if curve.record["dataset"] == dataset]
-        name = f"curves-{dataset}"
-        caption = f"{metric_title(metric)} on validation by epoch; the larger mark is the best one"
+    for dataset in dict.fromkeys(curve.record["dataset"] for curve in shown):
+        chosen = [curve for curve in shown if curve.record["dataset"] == dataset]
+        name = file_name("curves", dataset)
+        caption = f"{metric_title(metric)} on validation by epoch; the mark is the best one"
         size = (2 * WIDTH, 2.8 + 0.18 * len(chosen))
         save_figure(out, name, caption, size, partial(_paint, curves=chosen, metric=metric))
         rows = [row for curve in chosen for row in _rows(curve, metric)]
@@ -144,8 +154,6 @@ def _paint(axes: Any, curves: Sequence[Curve], metric: str) -> None:
     others = 0
     for curve in curves:
         values = curve.values(metric)
-        if not values:
-            continue
         ours = curve.record["model"] == OURS and all(
             one is curve or one.record["model"] != OURS for one in curves
         )

@@ -46,6 +46,9 @@ def check_recommender(
         from recbole_slif.testing import check_recommender
         check_recommender(MyModel, overrides={"learning_rate": 0.01})
 
+    `overrides={"use_gpu": True}` runs it on a GPU. Checks that ask for the same bits may fail
+    there, where sums have no fixed order.
+
     Args:
         model: a class, or a name the command line knows.
         data_folder: where the tiny data sets are written and kept; a temporary folder by default.

@@ -59,6 +59,8 @@ def test_steps_and_noise_are_random_and_repeat_by_the_seed():
     first = diffusion.noise(x0, t)
     torch.manual_seed(1)
     assert torch.equal(first, diffusion.noise(x0, t))
+    torch.manual_seed(1)
+    assert torch.equal(first, diffusion.noise(torch.zeros(8, 2000).t(), t))
     assert not torch.equal(first, diffusion.noise(x0, t))
     assert first.var().item() == pytest.approx(1 - diffusion.signal[4].item(), rel=0.05)
 

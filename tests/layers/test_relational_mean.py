@@ -144,5 +144,7 @@ def test_values_thin_the_edges_as_smaller_products_do(seed, share, monkeypatch):
         weights = torch.from_numpy(rng.standard_normal(wanted.shape))
         pair = (torch.autograd.grad((means * weights).sum(), given) for means in (got, wanted))
         torch.testing.assert_close(*pair)
-    again = valued.without(np.ones(len(triples[0]), dtype=bool))
-    torch.testing.assert_close(again(*given), layer(triples)(*given))
+    every = np.ones(len(triples[0]), dtype=bool)
+    for again in (valued.without(every), valued.at(torch.from_numpy(rows)).without(every)):
+        torch.testing.assert_close(again(*given), layer(triples)(*given))
+    torch.testing.assert_close(built.at(rows).without(every)(*given), layer(triples)(*given))

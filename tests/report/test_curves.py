@@ -3,6 +3,7 @@
 import csv
 import json
 import struct
+import sys
 
 import pytest
 
@@ -134,3 +135,24 @@ def test_places_without_a_curve_are_refused(made, folder, tmp_path):
 def test_a_metric_that_was_not_kept_is_refused_with_those_that_were(folder, tmp_path, capsys):
     assert main([str(folder(record("a"))), "--metric=hit@20", f"--out={tmp_path / 'o'}"]) == 2
     assert "there are ndcg@20, recall@20" in capsys.readouterr().err
+
+
+def test_a_data_set_that_was_not_evaluated_by_the_metric_gets_no_files(folder, tmp_path, capsys):
+    other = record("b", dataset="some/other")
+    for entry in other["epochs"]:
+        entry["valid"] = {"hit@20": entry["valid"]["recall@20"]}
+    place, out = folder(record("a"), other), tmp_path / "drawn"
+    assert main([str(place), f"--out={out}"]) == 0
+    assert {path.stem for path in out.iterdir()} == {"curves-toy"}
+    assert "some/other" in capsys.readouterr().out
+    assert main([str(place), f"--out={out}", "--metric=hit@20"]) == 0
+    assert {path.stem for path in out.iterdir()} == {"curves-toy", "curves-some_other"}
+
+
+def test_without_matplotlib_the_line_names_no_option_of_another_command(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([str(folder(record("a"))), f"--out={tmp_path / 'o'}"]) == 2
+    error = capsys.readouterr().err
+    assert "pip install" in error and "--no-figures" not in error

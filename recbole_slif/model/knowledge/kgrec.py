@@ -180,6 +180,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
         """Return the ranking loss of a batch with its penalty, the reconstruction, the contrast."""
         settings, relations = self.settings, self.relation_embedding.weight
         kept, interactions = self._draw_graphs()
+        # counted now, as `only` does: later a GPU would have a whole step to finish first
         numbers, edges = kept.nonzero().squeeze(1), self.edges.only(kept)
         logits = self.attention.logits(self._ego_rows()[1], relations, edges)
         scores = rationale.rationale_scores(logits, edges)

@@ -115,6 +115,8 @@ class TrainingPairs:
         self.shape, self.device = shape, device
         self.table = PairTable(users, items, *shape)
         self.whole = self._interactions(self.table.rows, self.table.values)
+        if rebuilt_on(device):
+            return
         # the order of the entries of `item_means`, and the items they belong to
         self._by_item = torch.from_numpy(np.argsort(self.table.values, kind="stable")).to(device)
         self._items = torch.from_numpy(self.table.values).to(device)[self._by_item]
