@@ -173,46 +173,32 @@ def _moved(side: EdgeSide, device: torch.device | str | None) -> EdgeSide:
     )
 
 
-def draw_per_relation(relations: np.ndarray, rate: float) -> np.ndarray:
-    """Keep the share `1 - rate` of each relation's edges, rounded down but at least one.
-
-    The draw comes from torch's own CPU generator, whose state every checkpoint holds. Linear in the
-    number of edges, where `draw_share` sorts them all.
-
-    Args:
-        relations: `[n_edges]` with each relation's edges next to each other, as `SidedEdges` has.
-        rate: share to remove, `0 <= rate < 1`.
-
-    Returns:
-        `[n_edges]` bool.
-    """
-    chances = torch.rand(len(relations)).numpy()
-    kept = np.zeros(len(relations), dtype=bool)
-    starts, counts = _runs_and_counts(relations, rate)
-    for (start, stop), count in zip(pairwise(starts.tolist()), counts.tolist(), strict=True):
-        lowest = np.argpartition(chances[start:stop], count - 1)[:count]
-        kept[start + lowest] = True
-    return kept
-
-
-def _runs_and_counts(relations: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the relations' runs begin and end, `[n + 1]`, and how much of each is kept."""
-    starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
-    counts = (np.diff(starts) * (1.0 - rate) + 1e-9).astype(np.int64)
-    return starts, np.maximum(1, counts)
-
-
 class RelationDraws:
-    """Repeats the draw of `draw_per_relation` and leaves its result on a device."""
+    """Keeps the share `1 - rate` of each relation's edges, rounded down but at least one.
+
+    Each draw comes from torch's own CPU generator, whose state every checkpoint holds. On a CPU it
+    is linear in the number of edges, where `draw_share` sorts them all; elsewhere one sort there
+    serves all relations.
+    """
 
     def __init__(
         self, relations: np.ndarray, rate: float, device: torch.device | str | None = None
     ) -> None:
-        """Count what is kept of each relation; arguments as for `draw_per_relation`."""
-        self._relations, self._rate, self._device = relations, rate, device
-        if rebuilt_on(device):
+        """Count what is kept of each relation.
+
+        Args:
+            relations: `[n_edges]` with each relation's edges next to each other, as `SidedEdges`
+                has.
+            rate: share to remove, `0 <= rate < 1`.
+            device: where what is kept is wanted.
+        """
+        starts = np.flatnonzero(np.diff(relations, prepend=-1, append=-1))
+        counts = np.maximum(1, (np.diff(starts) * (1.0 - rate) + 1e-9).astype(np.int64))
+        self._n_edges, self._device = len(relations), device
+        self._bounds, self._counts = list(pairwise(starts.tolist())), counts.tolist()
+        self._partitions = rebuilt_on(device)
+        if self._partitions:
             return
-        starts, counts = _runs_and_counts(relations, rate)
         runs = np.repeat(np.arange(len(counts)), np.diff(starts))
         ranks = np.arange(len(runs)) - starts[:-1][runs]
         self._runs = torch.from_numpy(runs).to(device)
@@ -220,10 +206,18 @@ class RelationDraws:
 
     def draw(self) -> Tensor:
         """Return the edges to keep, `[n_edges]` bool."""
-        if rebuilt_on(self._device):
-            return torch.from_numpy(draw_per_relation(self._relations, self._rate))
-        chances = torch.rand(len(self._runs)).to(self._device, non_blocking=True)
+        chances = torch.rand(self._n_edges)
+        if self._partitions:
+            return torch.from_numpy(self._lowest_of_each(chances.numpy()))
+        chances = chances.to(self._device, non_blocking=True)
         # float64 holds a run's number and all bits of a chance: one sort serves all relations
         order = torch.argsort(self._runs + chances.double())
         chosen = order.index_select(0, self._lowest)
         return torch.zeros_like(chances, dtype=torch.bool).index_fill_(0, chosen, True)
+
+    def _lowest_of_each(self, chances: np.ndarray) -> np.ndarray:
+        """Mark each relation's lowest chances, `[n_edges]` bool."""
+        kept = np.zeros(self._n_edges, dtype=bool)
+        for (start, stop), count in zip(self._bounds, self._counts, strict=True):
+            kept[start + np.argpartition(chances[start:stop], count - 1)[:count]] = True
+        return kept
