@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.layers.edge_attention import gather_from_tails
-from recbole_slif.layers.edge_kernels import weighted_bags
+from recbole_slif.layers.edge_kernels import on_cpu, weighted_bags
 
 
 class MaskedProductMean:
@@ -131,17 +131,10 @@ def _pair_sums(entities: Tensor, weights: Tensor, edges: KnowledgeEdges) -> Tens
     return weighted_bags(edges.pair_offsets, edges.pair_tails, in_pair_order, entities)
 
 
-def _at_once(table: Tensor) -> bool:
-    """Tell whether one kernel over all pairs is faster than one for each relation.
-
-    On a CPU it is not: it reads a relation's row once more for every pair.
-    """
-    return table.is_cuda
-
-
 def _multiply(pairs: Tensor, relation_rows: Tensor, edges: KnowledgeEdges) -> None:
     """Multiply the rows `[n_pairs, d]` in place by those of their relations."""
-    if _at_once(pairs):
+    if not on_cpu(pairs):
+        # one kernel for all; a CPU would read a relation's row once more for every pair
         pairs.mul_(F.embedding(edges.pair_relations, relation_rows))
         return
     for rows, relation in zip(
@@ -152,7 +145,7 @@ def _multiply(pairs: Tensor, relation_rows: Tensor, edges: KnowledgeEdges) -> No
 
 def _relation_sums(first: Tensor, second: Tensor, edges: KnowledgeEdges) -> Tensor:
     """Multiply two tables `[n_pairs, d]` and add up each relation's rows, `[n_relations, d]`."""
-    if _at_once(first):
+    if not on_cpu(first):
         # adds up long runs piece by piece, where `index_add_` makes all pairs wait for few rows
         sums: Tensor = torch.ops.aten.embedding_dense_backward(
             first * second, edges.pair_relations, edges.n_relations, -1, False

@@ -46,7 +46,7 @@ def test_values_thin_as_smaller_graphs_do(name, tmp_path, monkeypatch):
     asked = []
     for module in (dropout, edge_sides, relational_mean, refined_graphs):
         monkeypatch.setattr(module, "rebuilt_on", lambda device: bool(asked.append(device)))
-    monkeypatch.setattr(masked_relations, "_at_once", lambda table: True)
+    monkeypatch.setattr(masked_relations, "on_cpu", lambda table: False)
     found = course(name, tmp_path / "values")
     assert asked and all(rebuilt_on(device) for device in asked)
     torch.testing.assert_close(found[0], wanted[0], rtol=1e-4, atol=1e-6)
