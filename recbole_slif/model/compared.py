@@ -5,18 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recbole_slif.errors import ConfigError
-
-
-def check_limit(limit: int | None) -> None:
-    """Check `cl_items`.
-
-    Raises:
-        ConfigError: it is below 2, and no item has another to be compared with.
-    """
-    if limit is not None and limit < 2:
-        raise ConfigError(f"cl_items must be at least 2, or null for all, not {limit}")
-
 
 def compared_places(
     items: Tensor, positives: Tensor, scope: str, limit: int | None = None

@@ -16,7 +16,7 @@ from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.losses import bpr_loss, inter_modal_loss, intra_modal_loss, squared_norm
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.branches import FeatureBranch, KnowledgeBranch, require_sources
-from recbole_slif.model.compared import check_limit, compared_places
+from recbole_slif.model.compared import compared_places
 from recbole_slif.model.pairwise import item_pairs
 from recbole_slif.model.self_loop import Graphs, GraphSettings, SelfLoop
 
@@ -70,7 +70,6 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         self.beta = 0.0 if ablation in ("cl", "kg_mm") else config["beta"]
         self.gamma = 0.0 if ablation == "cl" or config["intra_mode"] == "off" else config["gamma"]
         require_sources(dataset, with_knowledge, with_features)
-        check_limit(config["cl_items"])
 
         knowledge = dataset.knowledge if with_knowledge else None
         pairs, graphs = self.training_pairs(dataset), GraphSettings.read(config)

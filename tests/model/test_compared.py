@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from recbole_slif.config import SlifConfig
 from recbole_slif.errors import ConfigError
-from recbole_slif.model.compared import check_limit, compared_places
+from recbole_slif.model.compared import compared_places
 from recbole_slif.testing.trial import Bench
 
 ITEMS = torch.tensor([2, 3, 5, 7, 8, 9])
@@ -44,10 +45,10 @@ def test_of_more_so_many_are_drawn_each_as_often(scope, possible):
 
 
 def test_one_item_alone_is_refused_and_null_is_not():
-    check_limit(None)
-    check_limit(2)
+    for limit in (None, 2):
+        assert SlifConfig("SLIFMR", "ml-100k", overrides={"cl_items": limit})["cl_items"] == limit
     with pytest.raises(ConfigError, match="cl_items must be at least 2"):
-        check_limit(1)
+        SlifConfig("SLIFMR", "ml-100k", overrides={"cl_items": 1})
 
 
 def test_the_losses_of_fewer_items_are_near_those_of_all(tmp_path):
