@@ -152,11 +152,10 @@ def write_curves(curves: Sequence[Curve], metric: str, out: Path) -> list[Path]:
 
 def _paint(axes: Any, curves: Sequence[Curve], metric: str) -> None:
     others = 0
+    alone = sum(curve.record["model"] == OURS for curve in curves) == 1
     for curve in curves:
         values = curve.values(metric)
-        ours = curve.record["model"] == OURS and all(
-            one is curve or one.record["model"] != OURS for one in curves
-        )
+        ours = alone and curve.record["model"] == OURS
         look = line_look(ours, others)
         others += not ours
         marker = look.pop("marker")
