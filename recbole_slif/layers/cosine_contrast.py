@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
+from recbole_slif.layers.edge_kernels import edge_dots, on_cpu, weighted_bags
 from recbole_slif.losses import unit_rows
 
 EPSILON = 1e-5
 # all products and a selection of them cost less than the selection alone below so many times it
 DENSE_RATIO = 10
+# of a block of rows on a CPU: 2 MiB in float32, less than half the time of all rows at once
+BLOCK_PRODUCTS = 1 << 19
 
 
 def cosine_contrast(
@@ -59,17 +62,14 @@ class _MeanExcess(Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, table: Tensor, negatives: Tensor, margin: float) -> Tensor:
-        count, n = negatives.shape
-        columns = negatives.reshape(-1).int()
-        excess = _products(rows, table, negatives, columns).sub_(margin)
-        active = excess > 0
-        found = active.view(count, n).sum(dim=1)
+        blocks = [
+            _excess(own, table, drawn, margin, any(ctx.needs_input_grad))
+            for own, drawn in _row_blocks(rows, table, negatives)
+        ]
+        sums, found, columns = (torch.cat(parts) for parts in zip(*blocks, strict=True))
         scale = 1.0 / (found.to(rows.dtype) + EPSILON)
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(
-                rows, table, columns.index_select(0, active.nonzero().squeeze(1)), found, scale
-            )
-        return excess.clamp_min_(0.0).view(count, n).sum(dim=1) * scale
+        ctx.save_for_backward(rows, table, columns, found, scale)
+        return sums * scale
 
     @staticmethod
     @once_differentiable
@@ -85,13 +85,36 @@ class _MeanExcess(Function):
         return grad_rows, grad_table, None, None
 
 
-def _products(rows: Tensor, table: Tensor, negatives: Tensor, columns: Tensor) -> Tensor:
-    """Products of each row with its negatives, `[B * n]`."""
+def _row_blocks(rows: Tensor, table: Tensor, negatives: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split rows `[B, d]` and negatives `[B, n]` so that a CPU's cache holds a block's products."""
+    n = negatives.shape[1]
+    products = len(table) if _dense(table, n) else n
+    size = max(BLOCK_PRODUCTS // products, 1) if on_cpu(rows) else max(len(rows), 1)
+    return zip(rows.split(size), negatives.split(size), strict=True)
+
+
+def _excess(
+    rows: Tensor, table: Tensor, negatives: Tensor, margin: float, wanted: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum up and count what exceeds the margin, `[b]` each; if wanted, tell of which columns."""
+    excess = _products(rows, table, negatives).sub_(margin)
+    active = excess > 0
+    columns = negatives[active].int() if wanted else negatives.new_empty(0, dtype=torch.int32)
+    return excess.clamp_min_(0.0).sum(dim=1), active.sum(dim=1), columns
+
+
+def _dense(table: Tensor, n: int) -> bool:
+    """Whether all products and a selection of them are cheaper than n selected ones a row."""
+    return len(table) <= DENSE_RATIO * n
+
+
+def _products(rows: Tensor, table: Tensor, negatives: Tensor) -> Tensor:
+    """Products of each row with its negatives, `[b, n]`."""
     count, n = negatives.shape
-    if len(table) <= DENSE_RATIO * n:
-        return (rows @ table.t()).gather(1, negatives).view(-1)
+    if _dense(table, n):
+        return (rows @ table.t()).gather(1, negatives)
     starts = torch.arange(0, count * n + 1, n, dtype=torch.int32, device=rows.device)
-    return edge_dots(starts, columns, rows, table)
+    return edge_dots(starts, negatives.reshape(-1).int(), rows, table).view(count, n)
 
 
 def _starts(counts: Tensor) -> Tensor:

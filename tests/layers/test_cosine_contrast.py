@@ -14,6 +14,9 @@ N_USERS, N_ITEMS, BATCH, D = 5, 8, 6, 3
 @pytest.fixture(autouse=True, params=[0, 10], ids=["selected", "dense"])
 def way(request, monkeypatch):
     monkeypatch.setattr(layer, "DENSE_RATIO", request.param)
+    monkeypatch.setattr(
+        layer, "BLOCK_PRODUCTS", 2 * N_ITEMS
+    )  # blocks of a few rows, the last short
 
 
 def parts(n, seed=0):
@@ -68,3 +71,14 @@ def test_rows_of_zeros_get_no_gradient():
     layer.cosine_contrast(*tables, *rest, -0.5)[0].backward()
     assert users.grad.isfinite().all() and items.grad.isfinite().all()
     assert not users.grad[1].any() and not items.grad[2].any()
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    users, items, *rest = parts(7)
+    tables = users.requires_grad_(), items.requires_grad_()
+    found = []
+    for size in (1, 10 * BATCH * N_ITEMS):
+        monkeypatch.setattr(layer, "BLOCK_PRODUCTS", size)
+        loss, cosines = layer.cosine_contrast(*tables, *rest, 0.2)
+        found.append((loss, cosines, *torch.autograd.grad(loss, tables)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

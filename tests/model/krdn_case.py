@@ -74,7 +74,7 @@ def expected_towers(model, dataset, samples, gap=None, rounds=None):
         arrays[f"{name}_embedding.weight"] for name in ("user", "entity", "cf_user", "cf_item")
     ]
     users, items = model.training_pairs(dataset)
-    return oracle.towers(
+    users, entities, *collaborative = oracle.towers(
         tables,
         arrays["relation_embedding.weight"],
         sorted_edges(model, dataset),
@@ -85,6 +85,7 @@ def expected_towers(model, dataset, samples, gap=None, rounds=None):
         model.settings["gamma"] if gap is None else gap,
         model.settings["max_iter"] if rounds is None else rounds,
     )
+    return users, entities[: model.n_items], *collaborative
 
 
 def expected_losses(model, towers, batch, negatives, weights):

@@ -149,8 +149,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
         """Propagate once; return tables `[n_users, 2d]` and `[n_items, 2d]` of unit rows."""
         towers = self.propagate(self._step_interactions(), self._draw_samples(), self.training)
         users = torch.cat([unit_rows(towers.users), unit_rows(towers.cf_users)], dim=1)
-        entities = towers.entities[: self.n_items]
-        return users, torch.cat([unit_rows(entities), unit_rows(towers.cf_items)], dim=1)
+        return users, torch.cat([unit_rows(towers.entities), unit_rows(towers.cf_items)], dim=1)
 
     def _step_interactions(self) -> Interactions:
         """Return the interactions of this step: thinned while training, whole otherwise."""
@@ -163,14 +162,15 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
         return self.structure_logits.detach() > 0.0
 
     def propagate(self, interactions: Interactions, samples: Tensor, dropout: bool) -> Towers:
-        """Run all hops under `samples` (bool `[n_hops, n_edges]`); return the rows added up."""
+        """Run all hops under `samples` (bool `[n_hops, n_edges]`); return the rows added up.
+
+        Of the entities only items are returned, and on the last hop only they gather.
+        """
         relations = self.relation_embedding.weight
         item_relations = self.triples.item_relations @ relations
+        knowledge = self.user_embedding.weight, self.entity_embedding.weight
         rows = total = Towers(
-            self.user_embedding.weight,
-            self.entity_embedding.weight,
-            self.cf_user_embedding.weight,
-            self.cf_item_embedding.weight,
+            *knowledge, self.cf_user_embedding.weight, self.cf_item_embedding.weight
         )
         for hop, kept in enumerate(disarm.hop_masks(samples)):
             items = rows.entities[: self.n_items]
@@ -187,16 +187,16 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
             gathered = users[0], entities, users[1], interactions.item_means @ rows.cf_users
             rate = self.settings["mess_dropout_rate"]
             rows = Towers(*(unit_rows(drop_out(part, rate, dropout)) for part in gathered))
-            total = Towers(*(old + new for old, new in zip(total, rows, strict=True)))
+            total = Towers(*(old[: len(new)] + new for old, new in zip(total, rows, strict=True)))
         return total
 
     def _entities(self, hop: int, rows: Tensor, relations: Tensor, kept: Tensor) -> Tensor:
-        """Gather both kinds of edges into the entities `[n_entities, d]`."""
-        n_cross = self.triples.n_cross
-        cross = self.triples.cross_means(rows, relations, kept[:n_cross])
-        gathered = 0.5 * F.leaky_relu(self.cross_weights[hop](cross))
+        """Gather both kinds of edges into the entities `[n_entities, d]`, at last into items."""
+        last = hop == self.context_hops - 1
+        means = self.triples.into_items if last else self.triples.into_entities
+        gathered = 0.5 * F.leaky_relu(self.cross_weights[hop](means.cross(rows, relations, kept)))
         if hop < len(self.level_weights):
-            level = self.triples.level_means(rows, relations, kept[n_cross:])
+            level = means.level(rows, relations, kept)
             gathered = gathered + 0.5 * F.leaky_relu(self.level_weights[hop](level))
         return gathered
 
@@ -219,7 +219,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
 
     def _losses(self, towers: Towers, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Return the losses of both towers, and the mean cosine `[B]` of each pair."""
-        tables = (towers.users, towers.entities[: self.n_items]), (towers.cf_users, towers.cf_items)
+        tables = (towers.users, towers.entities), (towers.cf_users, towers.cf_items)
         (first, near), (second, cf_near) = (
             cosine_contrast(*pair, *batch, self.settings["margin"]) for pair in tables
         )

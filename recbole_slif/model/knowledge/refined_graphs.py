@@ -18,9 +18,14 @@ from recbole_slif.layers.denoised_routing import interaction_edges
 from recbole_slif.layers.masked_relations import MaskedProductMean, MaskedSumMean
 from recbole_slif.model.knowledge.directions import directed_triples
 
+Triples = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class Towers(NamedTuple):
-    """Rows of the knowledge tower (users, entities) and of the collaborative one (users, items)."""
+    """Rows of the knowledge tower (users, entities) and of the collaborative one (users, items).
+
+    After the last hop, entities are items only.
+    """
 
     users: Tensor
     entities: Tensor
@@ -37,6 +42,54 @@ class Batch(NamedTuple):
     weights: Tensor
 
 
+class EdgeMeans:
+    """What the first heads gather over their kept edges, of each kind by itself.
+
+    Edges are sorted by kind (cross edges first) and head, so those of the first heads are two runs.
+    """
+
+    def __init__(
+        self,
+        triples: Triples,
+        n_cross: int,
+        n_heads: int,
+        shape: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        """Lay out the edges into heads below `n_heads`.
+
+        Args:
+            triples: heads, relations from 0 on and tails of all edges.
+            n_cross: how many of them are cross edges.
+            n_heads: number of heads that gather.
+            shape: numbers of entities and relations.
+            device: where the indices live.
+        """
+        heads, relations, tails = triples
+        n_level = int(np.searchsorted(heads[n_cross:], n_heads))
+        self.n_heads = n_heads
+        self._cross = cross = slice(0, int(np.searchsorted(heads[:n_cross], n_heads)))
+        self._level = level = slice(n_cross, n_cross + n_level)
+        self._products = MaskedProductMean(
+            heads[cross], relations[cross], tails[cross], *shape, device
+        )
+        self._sums = MaskedSumMean(heads[level], relations[level], tails[level], *shape, device)
+
+    def cross(self, rows: Tensor, relations: Tensor, kept: Tensor) -> Tensor:
+        """Return the means `[n_heads, d]` of products with the relations over cross edges.
+
+        Args:
+            rows: `[n_entities, d]`.
+            relations: `[n_relations, d]`.
+            kept: bool `[n_edges]`, of all edges.
+        """
+        return self._products(rows, relations, kept[self._cross])[: self.n_heads]
+
+    def level(self, rows: Tensor, relations: Tensor, kept: Tensor) -> Tensor:
+        """Return the means `[n_heads, d]` of sums with the relations; arguments as for `cross`."""
+        return self._sums(rows, relations, kept[self._level])[: self.n_heads]
+
+
 class RefinedTriples:
     """Cross edges, between an item and another entity, and level edges, between two of one kind.
 
@@ -44,11 +97,10 @@ class RefinedTriples:
 
     Attributes:
         n_edges: number of directed edges.
-        n_cross: how many of them are cross edges.
         n_relations: number of relations, inverses included and [PAD] left out; counted from 0.
         joins_items: whether a level edge joins two items.
-        cross_means: products with the relations, over kept cross edges.
-        level_means: sums with the relations, over kept level edges.
+        into_entities: means that all entities gather.
+        into_items: means that items gather, all that a score hears of the last hop.
         item_relations: `[n_items, n_relations]`, the mean of the relations over an item's edges.
     """
 
@@ -66,14 +118,11 @@ class RefinedTriples:
         level = (heads < n_items) == (tails < n_items)
         order = np.lexsort((tails, relations, heads, level))
         heads, relations, tails = heads[order], relations[order], tails[order]
-        self.n_edges, self.n_cross = len(heads), int(len(level) - level.sum())
-        first, second = slice(None, self.n_cross), slice(self.n_cross, None)
+        self.n_edges, n_cross = len(heads), int(len(level) - level.sum())
         shape = graph.n_entities, self.n_relations
-        self.cross_means = MaskedProductMean(
-            heads[first], relations[first], tails[first], *shape, device
-        )
-        self.level_means = MaskedSumMean(
-            heads[second], relations[second], tails[second], *shape, device
+        self.into_entities, self.into_items = (
+            EdgeMeans((heads, relations, tails), n_cross, n_heads, shape, device)
+            for n_heads in (graph.n_entities, n_items)
         )
         own = heads < n_items
         self.joins_items = bool(np.any(own & (tails < n_items)))
