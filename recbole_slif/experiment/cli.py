@@ -114,11 +114,8 @@ def experiment_command(words: Sequence[str]) -> int:
     _check_folder(plan, folder, options.resume or options.dry_run)
     board = None if options.dry_run else _board(plan, folder, address)
     reuse = _reused(options.reuse, folder)
-    times = recorded_times(plan, folder, Path("saved") / "runs")
-    print(overview(plan, folder, times, options.workers))
-    if reuse:
-        count = len(set(reusable(plan, reuse)) & set(outstanding(plan, folder)))
-        print(f"{count} of these trainings are taken from {', '.join(reuse)}")
+    times = recorded_times(plan, folder, Path("saved") / "runs", reuse)
+    print(overview(plan, folder, times, options.workers, reuse))
     if board is None:
         return 0
     folder.write_json("plan.json", plan.content())
@@ -176,9 +173,12 @@ def _check_folder(plan: Plan, folder: Folder, resume: bool) -> None:
         )
 
 
-def overview(plan: Plan, folder: Folder, times: Times, workers: int) -> str:
-    """Lay out the plan with what is recorded and how long the rest should take."""
+def overview(
+    plan: Plan, folder: Folder, times: Times, workers: int, reuse: Sequence[str] = ()
+) -> str:
+    """Lay out the plan with what is recorded or reused and how long the rest should take."""
     left = outstanding(plan, folder)
+    taken = set(reusable(plan, reuse)) & set(left)
     open_runs = {(run.cell, run.seed) for runs in left.values() for run in runs}
     rows = []
     for cell in plan.cells:
@@ -189,7 +189,8 @@ def overview(plan: Plan, folder: Folder, times: Times, workers: int) -> str:
             each = f"not run, needs {' and '.join(cell['needs'])}"
         todo = sum((run.cell, run.seed) in open_runs for run in runs)
         rows.append([cell["key"], cell["label"], len(runs), todo, each])
-    known, unknown = times.total(runs[0] for runs in left.values())
+    trained = [runs[0] for text, runs in left.items() if text not in taken]
+    known, unknown = times.total(trained)
     seeds = ", ".join(map(str, plan.seeds))
     quick = ", quick form: not for reporting" if plan.quick else ""
     lines = [
@@ -200,9 +201,11 @@ def overview(plan: Plan, folder: Folder, times: Times, workers: int) -> str:
         "",
         f"{len(plan.runs)} runs, {len(plan.runs) - len(open_runs)} recorded, "
         f"{len(left)} trainings to do ({len(open_runs)} runs); "
-        f"estimate {_estimate(known, unknown, len(left), workers)}",
+        f"estimate {_estimate(known, unknown, len(trained), workers)}",
         f"folder {usable(folder.path)}",
     ]
+    if reuse:
+        lines.append(f"{len(taken)} of these trainings are taken from {', '.join(reuse)}")
     stale = _stale(plan, folder)
     if stale:
         lines.append(f"{stale} recorded runs have other settings and do not count")
@@ -244,7 +247,8 @@ def _run(
     left = outstanding(plan, folder)
     recorded = len(plan.runs) - sum(len(runs) for runs in left.values())
     workers = min(workers, max(len(left), 1))
-    progress = Progress(plan, recorded, times, workers, sys.stdout)
+    taken = reusable(plan, how.reuse)
+    progress = Progress(plan, recorded, times, workers, sys.stdout, taken)
     progress.drop(folder.recorded().finished)
     print()
     try:

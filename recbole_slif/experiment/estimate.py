@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,19 @@ class Times:
         return sum(known), len(expected) - len(known)
 
 
-def recorded_times(plan: Plan, folder: Folder, records: Path) -> Times:
+def recorded_times(plan: Plan, folder: Folder, records: Path, reuse: Sequence[str] = ()) -> Times:
     """Read the times of this folder, of the experiments beside it, and of single runs.
 
     Args:
         plan: names the data set.
         folder: of the experiment.
         records: folder of the JSON records of single runs.
+        reuse: folders of further experiments.
     """
     times = Times(plan.dataset)
-    beside = sorted(folder.path.resolve().parent.glob("*/runs.jsonl"))
-    for path in {*(path.parent for path in beside), folder.path.resolve()}:
+    beside = folder.path.resolve().parent.glob("*/runs.jsonl")
+    others = {*(path.parent for path in beside), *(Path(name).resolve() for name in reuse)}
+    for path in sorted({*others, folder.path.resolve()}):
         for line in Folder(path).lines():
             times.take(line)
     singles = sorted(records.glob("*.json"), key=lambda path: path.name)[-_MOST_RECORDS:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -22,6 +22,7 @@ class Progress:
         times: what runs took; it learns from each that ends.
         workers: processes that share the work, for the time that is left.
         stream: what is written to; None shows nothing.
+        taken: hashes of the runs that are taken from other experiments, which takes no time.
     """
 
     def __init__(
@@ -31,13 +32,16 @@ class Progress:
         times: Times,
         workers: int = 1,
         stream: TextIO | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         self.total = len(plan.runs)
         self.recorded = recorded
         self.times = times
         self.workers = workers
         self.stream = stream
-        self._left = {(run.cell, run.seed): run for run in plan.runs}
+        self._left = {
+            (run.cell, run.seed): run for run in plan.runs if run.settings_hash not in taken
+        }
         self._live = bool(stream is not None and stream.isatty())
         self._current: PlannedRun | None = None
         self._began = self._told = perf_counter()
@@ -93,6 +97,8 @@ class Progress:
             if metric in (line.get(part) or {})
         ]
         told += [f"best epoch {line.get('best_epoch')}", clock(float(line.get("seconds") or 0))]
+        if "reused" in line:
+            told.append(f"taken from {line['reused']}")
         self._say(f"{self._count(0)} {title}: {', '.join(told)}{self._rest()}")
 
     def _title(self, line: Mapping[str, Any]) -> str:

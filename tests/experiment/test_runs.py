@@ -138,7 +138,9 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
     assert experiment(first, Path("all/first")) == 0
     second = write_experiment(tmp_path, models=["LightGCN", "BPR"], settings={"n_layers": 2})
     assert experiment(second, Path("all/second"), "--reuse=all") == 0
-    assert "1 of these trainings are taken from all/first" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "1 of these trainings are taken from all/first" in shown
+    assert ", taken from first; left about 0 s and 1 runs of unknown time" in shown
     assert trained == [
         ("LightGCN|n_layers=1", 2020), ("LightGCN|n_layers=2", 2020), ("BPR", 2020)
     ]  # fmt: skip
@@ -150,6 +152,20 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
         assert "recall@5" in found.files
     assert experiment(second, Path("all/third"), "--reuse=nowhere") == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_times_of_reused_runs_are_known_and_they_themselves_take_none(tmp_path, trained, capsys):
+    layers = [{"key": "n_layers", "values": [1], "models": ["LightGCN"]}]
+    assert experiment(write_experiment(tmp_path, sweeps=layers), Path("there/first")) == 0
+    both = write_experiment(tmp_path, sweeps=[{**layers[0], "values": [1, 2]}])
+    capsys.readouterr()
+    assert experiment(both, Path("here/second"), "--reuse=there", "--dry_run") == 0
+    assert "2 trainings to do (2 runs); estimate about" in capsys.readouterr().out
+    alone = write_experiment(tmp_path, sweeps=layers)
+    assert experiment(alone, Path("here/third"), "--reuse=there", "--dry_run") == 0
+    shown = capsys.readouterr().out
+    assert "1 trainings to do (1 runs); estimate 0 s" in shown
+    assert "1 of these trainings are taken from there/first" in shown
 
 
 def test_line_that_a_kill_left_out_is_copied(tmp_path, trained):
