@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from recbole_slif.graph.csr import csr_tensor
 from recbole_slif.graph.patterns import Transposition, rebuilt_on
 from recbole_slif.graph.table_storage import storage_of
+from recbole_slif.kernel import Kernel, computed_in
 
 _INT32_LIMIT = np.iinfo(np.int32).max
 _FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more
@@ -118,7 +119,7 @@ def _as_stored(x: Tensor, stored: torch.dtype | None) -> Tensor:
     return x if stored is None else x.to(stored)
 
 
-class _Polynomial(torch.autograd.Function):
+class _Polynomial(Kernel):
     """`sum_l c_l A^l x` forward; `sum_l c_l (A^T)^l g` backward. Nothing but `A` is saved."""
 
     @staticmethod
@@ -143,7 +144,7 @@ class _Polynomial(torch.autograd.Function):
         return total, None, None
 
 
-class _PolynomialRows(torch.autograd.Function):
+class _PolynomialRows(Kernel):
     """Some rows of `_Polynomial`, to the same bits in both directions.
 
     The last layer is formed at those rows alone, and the first product of the backward pass hears
@@ -177,7 +178,7 @@ class _PolynomialRows(torch.autograd.Function):
         return total, None, None, None
 
 
-class _Product(torch.autograd.Function):
+class _Product(Kernel):
     """`A x` forward, `A^T g` backward."""
 
     @staticmethod
@@ -388,5 +389,5 @@ class SparseOperator:
         # The CPU kernel would accept a table with too many rows and give a wrong product.
         if x.dim() != 2 or x.shape[0] != self.shape[1]:
             raise ValueError(f"expected a table [{self.shape[1]}, d], not {list(x.shape)}")
-        if x.dtype != self.dtype:
+        if computed_in(x) != self.dtype:
             raise ValueError(f"the table is {x.dtype} but the operator is {self.dtype}")

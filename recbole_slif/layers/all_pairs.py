@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+from recbole_slif.kernel import Kernel
 
 TILE_ROWS = 512
 GPU_TILE_ROWS = 4096  # a tile has to fill the GPU, or launching its kernels takes the time
 
-SAFE_EXPONENT = 60.0
-"""Sums of `exp(+-60)` over any number of rows that fits in memory are ordinary float32 numbers."""
+SAFE_EXPONENT = 60.0  # sums of exp(+-60) over rows that fit in memory are ordinary float32 numbers
 
 _LOG2_E = 1.0 / math.log(2.0)
 
@@ -69,7 +69,7 @@ def _tile_rows(x: Tensor) -> int:
     return GPU_TILE_ROWS if x.is_cuda else TILE_ROWS
 
 
-class _RowLogSumExp(Function):
+class _RowLogSumExp(Kernel):
     """Tiled log-sum-exp whose gradient to the queries comes from the same pass."""
 
     @staticmethod
@@ -109,7 +109,7 @@ class _RowLogSumExp(Function):
         return grad_queries, grad_candidates, None, None, None
 
 
-class _PairSum(Function):
+class _PairSum(Kernel):
     """Half of the tiles give the sum, and each the gradient of both its sides."""
 
     @staticmethod

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recbole_slif.kernel import Kernel
 from recbole_slif.layers.edge_kernels import edge_dots, on_cpu, weighted_bags
 from recbole_slif.losses import unit_rows
 
@@ -57,7 +57,7 @@ def cosine_contrast(
     return (pulled + pushed).mean(), cosines.detach()
 
 
-class _MeanExcess(Function):
+class _MeanExcess(Kernel):
     """Mean excess of a row's products over the margin; only products that exceed it are kept."""
 
     @staticmethod

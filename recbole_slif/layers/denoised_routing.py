@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.kernel import Kernel
 from recbole_slif.layers.edge_attention import gather_from_tails, softmax_over_heads
 from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
 from recbole_slif.losses import unit_rows
@@ -112,7 +112,7 @@ def edge_scores(left: Tensor, right: Tensor, edges: KnowledgeEdges) -> Tensor:
     return scores
 
 
-class _EdgeScores(Function):
+class _EdgeScores(Kernel):
     """Sampled products, and weighted sums for their gradients; nothing per edge is as wide as d."""
 
     @staticmethod

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.knowledge import HeadRuns, KnowledgeEdges
+from recbole_slif.kernel import Kernel
 from recbole_slif.layers.edge_kernels import edge_dots, reduce_runs, weighted_bags
 from recbole_slif.layers.entry_kernels import reorder
 from recbole_slif.layers.pair_scores import FoldedScores, KeyedScores
 
 
-class _HeadSoftmax(Function):
+class _HeadSoftmax(Kernel):
     """Softmax over each head's edges, the head's largest logit subtracted first."""
 
     @staticmethod
@@ -39,7 +39,7 @@ class _HeadSoftmax(Function):
         return weighted, None
 
 
-class _Gather(Function):
+class _Gather(Kernel):
     """Weighted sum over each head's edges, see `gather_from_tails`."""
 
     @staticmethod

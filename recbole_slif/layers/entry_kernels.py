@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.incidence import Incidence
+from recbole_slif.kernel import Kernel
 from recbole_slif.layers.edge_kernels import edge_dots, weighted_bags
 
 
-class _Dots(Function):
+class _Dots(Kernel):
     """Products of rows and columns, see `entry_dots`."""
 
     @staticmethod
@@ -29,7 +29,7 @@ class _Dots(Function):
         return _by_row(grad, right, pattern), _by_column(grad, left, pattern), None
 
 
-class _RowSums(Function):
+class _RowSums(Kernel):
     """Sums over the entries of each row, see `row_sums`."""
 
     @staticmethod
@@ -52,7 +52,7 @@ class _RowSums(Function):
         return grad_weights, grad_x, None
 
 
-class _ColumnSums(Function):
+class _ColumnSums(Kernel):
     """Sums over the entries of each column, see `column_sums`."""
 
     @staticmethod
@@ -84,7 +84,7 @@ def _by_column(weights: Tensor | None, x: Tensor, pattern: Incidence) -> Tensor:
     return weighted_bags(pattern.column_offsets, pattern.rows, ordered, x)
 
 
-class _Reorder(Function):
+class _Reorder(Kernel):
     """`values[order]` for a permutation whose inverse is known."""
 
     @staticmethod

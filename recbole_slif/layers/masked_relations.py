@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.kernel import Kernel, computed_in
 from recbole_slif.layers.edge_attention import gather_from_tails
 from recbole_slif.layers.edge_kernels import on_cpu, weighted_bags
 
@@ -56,7 +56,7 @@ class MaskedProductMean:
             relation_rows: `[n_relations, d]`.
             kept: `[n_edges]` bool, in the order the edges were given.
         """
-        weights = kept.to(entities.dtype).index_select(0, self.edges.input_positions)
+        weights = kept.to(computed_in(entities)).index_select(0, self.edges.input_positions)
         total: Tensor = _ProductSum.apply(entities.contiguous(), relation_rows, weights, self.edges)
         return total * _inverse_counts(weights, self.edges)
 
@@ -93,14 +93,14 @@ class MaskedSumMean:
 
     def __call__(self, entities: Tensor, relation_rows: Tensor, kept: Tensor) -> Tensor:
         """Return the means `[n_entities, d]`; arguments as for `MaskedProductMean`."""
-        weights = kept.to(entities.dtype).index_select(0, self.positions)
+        weights = kept.to(computed_in(entities)).index_select(0, self.positions)
         nodes = torch.cat([entities, relation_rows])
         total = gather_from_tails(weights, nodes, self.edges)
         # every edge stands for two entries
         return (2.0 * total * _inverse_counts(weights, self.edges))[: self.n_entities]
 
 
-class _ProductSum(Function):
+class _ProductSum(Kernel):
     """Sums of the kept products; saves the tables only and adds up again in the backward pass."""
 
     @staticmethod

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from recbole_slif.kernel import Kernel
+
 _STEPS = 1 << 16
 _SHORTEST = 1e-12
 
@@ -52,7 +54,7 @@ def unit_length(rows: Tensor) -> Tensor:
     return unit
 
 
-class _UnitRows(torch.autograd.Function):
+class _UnitRows(Kernel):
     """`torch.nn.functional.normalize` of rows with a backward pass of two sweeps over the table."""
 
     @staticmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.sparse import SparseOperator
+from recbole_slif.kernel import Kernel
 
 # pairs handled at a time: their rows, 4 MiB at d = 64, then stay in the cache between two products
 BLOCK_PAIRS = 16_384
@@ -62,7 +63,7 @@ class PairPlan:
             start, first = max(start, end), first + 1
 
 
-class PairwiseMean(torch.autograd.Function):
+class PairwiseMean(Kernel):
     """The whole layer; saves its inputs only and adds the pairs up again in the backward pass."""
 
     @staticmethod

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.scored_edges import EdgeGroup, RelationNodes
+from recbole_slif.kernel import Kernel
 from recbole_slif.layers.edge_kernels import edge_dots, on_cpu, weighted_bags
 from recbole_slif.layers.scratch import ScratchPool
 
 _SCRATCH = ScratchPool()
 
 
-class FoldedScores(Function):
+class FoldedScores(Kernel):
     """`x_t . p_hr` with `p_hr = W_r^T tanh(W_r x_h + e_r)`, found once per pair (r, h)."""
 
     @staticmethod
@@ -57,7 +57,7 @@ class FoldedScores(Function):
         return grad_x, grad_projection, grad_relations, None
 
 
-class KeyedScores(Function):
+class KeyedScores(Kernel):
     """`k_rt . tanh(W_r x_h + e_r)` with `k_rt = W_r x_t`, found once per pair (r, t)."""
 
     @staticmethod

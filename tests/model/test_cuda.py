@@ -112,3 +112,10 @@ def test_a_run_goes_on_after_a_stop(name, tmp_path):
     record = read_record(done.record)
     assert [epoch["epoch"] for epoch in record["epochs"]] == [0, 1, 2]
     assert record["device"]["type"] == "cuda"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_trains_under_mixed_precision(name, tmp_path):
+    chosen = settings(tmp_path, gpu_id="0", epochs=2, enable_amp=True, enable_scaler=True)
+    record = read_record(quick_start.run(name, "toy", overrides=chosen).record)
+    assert record["status"] == "finished" and len(record["epochs"]) == 2
