@@ -273,7 +273,7 @@ class SlifConfig(Config):
         folder = config_folder(settings["data_path"], self.dataset, known_datasets())
         if self.sources["train_neg_sample_args"] == "overall.yaml" and self._takes_no_negatives():
             settings["train_neg_sample_args"] = None
-        check_settings(settings)
+        check_settings(settings, self.sources)
         self._check_pairs()
         try:
             super()._set_default_parameters()

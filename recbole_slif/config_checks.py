@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole.evaluator import metric_types
+from recbole.evaluator import metric_types, smaller_metrics
 from recbole.evaluator.register import metric_information
 from recbole.utils import EvaluatorType
 
@@ -19,6 +19,7 @@ _NEGATIVE_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_n
 _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
 _MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
 _INTERVAL = re.compile(r"^[\[(]\s*(-?[\d.]+|-inf)\s*,\s*(-?[\d.]+|inf)\s*[\])]$")
+_READ_ANYWAY = ("inter", "user", "item", "kg", "link")
 _INTERVALS = (
     "user_inter_num_interval",
     "item_inter_num_interval",
@@ -27,19 +28,36 @@ _INTERVALS = (
 )
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
+def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     """Check the values that RecBole would misread or stumble over much later.
+
+    Args:
+        settings: all keys.
+        sources: where each was given.
 
     Raises:
         ConfigError: naming the key, the part that is wrong and what it may be.
     """
     check_metrics(settings["metrics"], settings["valid_metric"], settings["topk"])
     check_eval_args(settings["eval_args"])
-    if settings["train_neg_sample_args"] is not None:
-        check_negatives(settings["train_neg_sample_args"])
+    if sources["valid_metric_bigger"] != "RecBole":
+        check_direction(settings["valid_metric"], settings["valid_metric_bigger"])
+    negatives = settings["train_neg_sample_args"]
+    if negatives is not None:
+        check_negatives(negatives)
     mode = settings["eval_args"].get("mode", "full")
-    if "labeled" in (mode.values() if isinstance(mode, Mapping) else [mode]):
-        check_labeled(settings["metrics"])
+    modes = set(mode.values() if isinstance(mode, Mapping) else [mode])
+    for phase_mode in sorted(modes):
+        check_kind(settings["metrics"], phase_mode)
+    drawn = (negatives or {}).get("distribution") not in (None, "None", "none")
+    if settings.get("threshold") and drawn and "labeled" not in modes:
+        raise ConfigError(
+            "threshold: its labels serve eval_args mode labeled, or training without drawn "
+            "negatives; to keep some interactions only, write val_interval {rating: '[3,inf)'}."
+        )
+    if settings.get("transform") is not None:
+        raise ConfigError("transform: it acts on sequences, which no model reads here; leave null.")
+    check_files(settings)
     for key in _INTERVALS:
         if settings.get(key) is not None:
             check_interval(key, settings[key])
@@ -87,20 +105,59 @@ def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
         raise ConfigError(f"valid_metric: {fault} write {name}@{ranks[-1]}.")
 
 
-def check_labeled(metrics: Any) -> None:
-    """Check that no metric of ranked lists is asked of labelled pairs.
+def check_direction(valid_metric: str, bigger: bool) -> None:
+    """Check that a direction which was given is the metric's; RecBole puts its own in silently.
+
+    Raises:
+        ConfigError: naming `valid_metric_bigger`.
+    """
+    name = valid_metric.partition("@")[0]
+    if bigger == (name.lower() in smaller_metrics):
+        better = "smaller" if bigger else "larger"
+        raise ConfigError(
+            f"valid_metric_bigger: {name} is the better the {better} it is, which is known without "
+            "the key; leave it out."
+        )
+
+
+def check_kind(metrics: Any, mode: str) -> None:
+    """Check that metrics of ranked lists and of labelled pairs go with the way of evaluation.
 
     Raises:
         ConfigError: naming the metric.
     """
+    labelled = mode == "labeled"
     for name in [metrics] if isinstance(metrics, str) else metrics:
-        if metric_types[str(name).lower()] != EvaluatorType.VALUE:
-            values = sorted(
-                metric for metric, kind in metric_types.items() if kind == EvaluatorType.VALUE
-            )
+        if (metric_types[str(name).lower()] == EvaluatorType.VALUE) == labelled:
+            continue
+        if labelled:
+            kinds = metric_types.items()
+            values = sorted(metric for metric, kind in kinds if kind == EvaluatorType.VALUE)
             raise ConfigError(
                 f"eval_args: mode labeled goes with the metrics {', '.join(values)}, not {name}."
             )
+        raise ConfigError(
+            f"metrics: {name} is of labelled pairs, not of ranked lists; leave it out, or write "
+            f"eval_args mode labeled in place of {mode}."
+        )
+
+
+def check_files(settings: Mapping[str, Any]) -> None:
+    """Check which files and columns are asked for.
+
+    Raises:
+        ConfigError: `unload_col` meets `load_col`, or a file would be read twice.
+    """
+    for suffix in settings.get("unload_col") or {}:
+        names = settings["load_col"].get(suffix)
+        if names and names != "*":
+            raise ConfigError(
+                f"unload_col: load_col reads {', '.join(names)} of .{suffix} already, so leave "
+                f"columns out there, or write '*' for .{suffix} in load_col."
+            )
+    for suffix in settings.get("additional_feat_suffix") or ():
+        if suffix in _READ_ANYWAY:
+            raise ConfigError(f"additional_feat_suffix: .{suffix} is read anyway; leave it out.")
 
 
 def _check_parts(key: str, value: Any, known: Sequence[str]) -> None:

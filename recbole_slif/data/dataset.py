@@ -13,6 +13,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
+from recbole_slif.data.columns import check_columns
 from recbole_slif.data.features import ModalityFeatures, choose_modalities, load_features
 from recbole_slif.data.linking import clean_links, join_items_and_entities
 from recbole_slif.data.locate import feature_files, feature_folders, resolve_folder
@@ -73,6 +74,10 @@ class MultimodalKGDataset(CheckedReading):
         self._split_hash: str | None = None
         self._split_sizes: tuple[int, ...] = ()
 
+    def _init_alias(self) -> None:
+        check_columns(self.config, self.field2type)
+        super()._init_alias()
+
     # ---- filtering -----------------------------------------------------------------------------
 
     def _data_filtering(self) -> None:
@@ -92,15 +97,6 @@ class MultimodalKGDataset(CheckedReading):
         self._filter_link()
         self._drop_unused_rows()
         self._reset_index()
-
-    def _filter_by_field_value(self) -> None:
-        unknown = set(option(self.config, "val_interval", {})) - set(self.field2type)
-        if unknown:
-            raise ConfigError(
-                f"val_interval: '{min(unknown)}' is no column that was read; "
-                f"there are {', '.join(self.field2type)} (load_col reads more)"
-            )
-        super()._filter_by_field_value()
 
     def _remove_duplication(self) -> None:
         """Keep one of the interactions of a user with an item; train wins over valid and test."""
