@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from recbole.utils import init_logger, init_seed, set_color
 
-from recbole_slif import factory, process_group
+from recbole_slif import factory, process_group, wandb_runs
 from recbole_slif.epochs import NOTHING_KEPT
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError, name_of
@@ -120,6 +120,7 @@ class Run:
         self.trainer: Any = None
         self.bundle: Any = None
         self.folder: RunFolder | None = None
+        self._others_wandb = wandb_runs.is_open()
 
     def prepare(self, resume: Path | None) -> None:
         """Load data, build model and trainer, take up a stopped run."""
@@ -218,6 +219,8 @@ class Run:
             self._write_end(status)
         if self.trainer is not None:
             self.trainer.tensorboard.close()
+            if not self._others_wandb:
+                wandb_runs.finish(self.trainer, self.trainer.run_id, status == "finished")
         if self.folder is not None:
             self.folder.release()
         return self.result

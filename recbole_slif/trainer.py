@@ -31,6 +31,7 @@ from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, sup
 from recbole_slif.interrupt import InterruptGuard
 from recbole_slif.phases import learning_parameters
 from recbole_slif.run_folder import keep_previous, load_last
+from recbole_slif.wandb_runs import split_losses
 
 # RecBole builds a gradient scaler each epoch, used or not, under a name torch has given up.
 warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarning)
@@ -75,6 +76,7 @@ class PhaseTrainer(Trainer):
         self._first_part = 0
         self._title = "Train"
         self._latest_valid: dict[str, Any] | None = None
+        split_losses(self.wandblogger, self._loss_name)
 
     def _enter_folder(self, folder: Path) -> None:
         self.run_folder = folder
@@ -82,14 +84,23 @@ class PhaseTrainer(Trainer):
         self.saved_model_file = str(folder / files.BEST)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can."""
+        """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can.
+
+        Raises:
+            ConfigError: `sparse_adam` is asked for and no table of the model is sparse.
+        """
+        sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
+        if str(self.config["learner"]).lower() == "sparse_adam" and not sparse:
+            raise ConfigError(
+                f"learner: sparse_adam needs embeddings with sparse=True, and "
+                f"{type(self.model).__name__} has none; write adam"
+            )
         optimizer = super()._build_optimizer(
             **{"params": learning_parameters(self.model), **kwargs}
         )
         if type(optimizer) is not torch.optim.Adam or self.config["fused_optimizer"] is False:
             return optimizer
         group = optimizer.param_groups[0]
-        sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
         fits = all(
             parameter.dtype in _FUSED_DTYPES and parameter.device.type in ("cpu", "cuda")
             for parameter in group["params"]

@@ -184,7 +184,7 @@ SETTINGS = [
     ({"unload_col": "{inter: [rating]}"}, "unload_col: load_col reads user_id, item_id of .inter"),
     ({"additional_feat_suffix": "[kg]"}, "additional_feat_suffix: .kg is read anyway"),
     ({"transform": "mask_itemseq"}, "transform: it acts on sequences"),
-    ({"learner": "sparse_adam"}, "learner cannot be 'sparse_adam'"),
+    ({"learner": "sparse_adam"}, "learner: sparse_adam needs embeddings with sparse=True"),
     ({"valid_metric_bigger": "False"}, "valid_metric_bigger: Recall is the better the larger"),
     ({"metrics": "[AUC]", "valid_metric": "AUC"}, "metrics: AUC is of labelled pairs"),
     ({"train_neg_sample_args": "null"}, "train_neg_sample_args: SLIFMR learns from pairs"),
