@@ -95,7 +95,7 @@ def _read_labelled(path: Path, scratch: Path, faults: Faults) -> tuple[list[Numb
     with NumberWriter(scratch / "rows") as out:
         for number, cells in lines:
             row = [cells[place].strip() for place in places]
-            if not all(cell.isdigit() and len(cell) < 10 for cell in row):
+            if not all(cell.isdecimal() and len(cell) < 10 for cell in row):
                 faults.add(_NOT_NUMBERS, path, number)
             elif row[2] not in ("0", "1", "2"):
                 faults.add(_LABEL, path, number)
@@ -143,7 +143,7 @@ def _mapping(
     known: dict[int, str] = {}
     for number, cells in lines:
         own, original = cells[place].strip(), cells[other].strip()
-        if not own.isdigit() or not original:
+        if not own.isdecimal() or not original:
             faults.add("lines without an id and what it was", path, number)
             continue
         if int(own) in known:

@@ -248,7 +248,7 @@ def _explain(error: urllib.error.HTTPError, part: _Part) -> None:
     text = f"{error.code} {error.reason}"
     if error.code in (408, 425, 429) or error.code >= 500:
         after = error.headers.get("Retry-After", "")
-        raise _RetryError(text, float(after) if after.isdigit() else 0.0) from error
+        raise _RetryError(text, float(after) if after.isdecimal() else 0.0) from error
     raise _WrongError(text) from error
 
 
@@ -268,14 +268,14 @@ def _receive(answer: Any, part: _Part, start: int, total: int | None) -> None:
 def _where(answer: Any, asked: int) -> tuple[int, int | None]:
     """Return at which byte the answer begins and how many the whole file has."""
     length = answer.headers.get("Content-Length")
-    given = int(length) if length and length.isdigit() else None
+    given = int(length) if length and length.isdecimal() else None
     partial = answer.headers.get("Content-Range", "")
     if getattr(answer, "status", None) != http.client.PARTIAL_CONTENT:
         return 0, given
     span, _, whole = partial.removeprefix("bytes ").partition("/")
     if span.partition("-")[0] != str(asked):
         raise _WrongError(f"answered with the range '{partial}', not from byte {asked:,}")
-    return asked, int(whole) if whole.isdigit() else None
+    return asked, int(whole) if whole.isdecimal() else None
 
 
 def _version(answer: Any) -> str | None:

@@ -147,7 +147,7 @@ def layout(options: argparse.Namespace) -> Layout:
 def _numbers(columns: Sequence[str | None]) -> list[int]:
     """Return places from 0 of columns that are numbers from 1, -1 for None."""
     for name in columns:
-        if name is not None and (not name.isdigit() or int(name) < 1):
+        if name is not None and (not name.isdecimal() or int(name) < 1):
             raise DataError(f"--columns: with --no-header '{name}' must be a number from 1")
     return [-1 if name is None else int(name) - 1 for name in columns]
 
@@ -208,7 +208,7 @@ def _number(value: Any) -> float:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, str) and not value.isdigit():
+    if isinstance(value, str) and not value.isdecimal():
         return _date(value)
     return _number(value)
 

@@ -151,7 +151,7 @@ class Claims:
 def _generations(folder: Path, name: str) -> list[Path]:
     """Return the claim files of a run, oldest generation first."""
     return sorted(
-        (path for path in folder.glob(f"{name}.*") if path.suffix[1:].isdigit()), key=_number
+        (path for path in folder.glob(f"{name}.*") if path.suffix[1:].isdecimal()), key=_number
     )
 
 

@@ -125,7 +125,7 @@ def chosen_metrics(experiment: Experiment, asked: Sequence[str] = ()) -> list[st
         raise SlifError(f"--metrics: no run has '{absent[0]}'; there are {', '.join(known)}")
     if asked:
         return asked
-    sizes = {int(name.partition("@")[2]) for name in known if name.partition("@")[2].isdigit()}
+    sizes = {int(name.partition("@")[2]) for name in known if name.partition("@")[2].isdecimal()}
     if not sizes:
         return known
     k = _PREFERRED_K if _PREFERRED_K in sizes else max(sizes)

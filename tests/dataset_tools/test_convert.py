@@ -71,9 +71,12 @@ def test_bad_lines_of_mmrec_leave_the_others(tmp_path, mmrec, capsys):
     called("mmrec", "ours", mmrec, tmp_path / "a")
     path = mmrec / "toy.inter"
     path.write_text(path.read_text() + "x\t1\t1\t1\t0\n1\t1\t1\t1\t3\n1\t2\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\u00b2\t1\t1\t1\t0\n")  # a digit to Python's texts, no number to `int`
     assert called("mmrec", "ours", mmrec, tmp_path / "b") == 0
     error = capsys.readouterr().err
-    assert "(line 9)" in error and "(line 10)" in error and "(line 11)" in error
+    assert "2 lines whose user, item or x_label is no whole number (line 9, 12)" in error
+    assert "(line 10)" in error and "(line 11)" in error
     for name in ("toy.train.inter", "toy.test.inter", "toy.visual.npy"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     np.save(mmrec / "image_feat.npy", np.ones((3, 2)))
