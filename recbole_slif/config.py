@@ -44,8 +44,9 @@ def known_datasets() -> tuple[str, ...]:
 
 
 def recbole_models() -> tuple[str, ...]:
-    """Return the names of RecBole's own models that have a property file."""
-    return tuple(sorted(path.stem for path in (_RECBOLE / "properties/model").glob("[A-Z]*.yaml")))
+    """Return the names of RecBole's own models: those with a property file, and Random."""
+    named = (path.stem for path in (_RECBOLE / "properties/model").glob("[A-Z]*.yaml"))
+    return tuple(sorted({*named, "Random"}))
 
 
 def find_model_class(model: str | type) -> tuple[str, type]:
@@ -77,12 +78,10 @@ def find_model_class(model: str | type) -> tuple[str, type]:
 
 
 def _recommender(found: Any, name: str) -> type:
-    if not (isinstance(found, type) and issubclass(found, AbstractRecommender)):
-        raise ConfigError(
-            f"model '{name}' is no recommender class; it must derive from one of RecBole's "
-            "(recbole.model.abstract_recommender)."
-        )
-    return found
+    if isinstance(found, type) and issubclass(found, AbstractRecommender):
+        return found
+    place = "recbole.model.abstract_recommender"
+    raise ConfigError(f"model '{name}' is no recommender class; derive it from one of {place}.")
 
 
 class SlifConfig(Config):

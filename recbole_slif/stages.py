@@ -277,6 +277,9 @@ def execute(
         said = f"stopped by {name_of(stop)}; {stages.way_on(resumed)}"
         stages.close("interrupted", said)
         raise TrainingStoppedError(said) from None
+    except ModuleNotFoundError as error:  # some of RecBole's models import as late as in a step
+        stages.close("failed", str(error))
+        raise ConfigError(f"model '{config['model']}' cannot run here: {error}") from error
     except Exception as error:
         stages.close("failed", f"{type(error).__name__}: {error}")
         raise

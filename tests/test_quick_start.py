@@ -42,6 +42,25 @@ def test_run_leaves_record_checkpoints_and_log(tmp_path):
     assert str(tmp_path) not in result.record.read_text()
 
 
+class Lacking(BPR):
+    """Imports a library in its first batch, as RecBole's MCCLK does."""
+
+    def calculate_loss(self, interaction):
+        pass
+
+
+def test_a_library_that_a_step_lacks_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="model 'Lacking' cannot run here: No module named 'no_"):
+        run(Lacking, "toy", overrides=settings(tmp_path))
+    record = read_record(next((tmp_path / "saved" / "runs").glob("*.json")))
+    assert record["status"] == "failed" and "no_such_library" in record["error"]
+
+
+def test_recboles_model_without_a_property_file_runs(tmp_path):
+    chosen = settings(tmp_path, embedding_size=...)
+    assert 0 <= run("Random", "toy", overrides=chosen).test["recall@5"] <= 1
+
+
 def test_same_seed_same_result_and_another_seed_another(tmp_path):
     results = [
         run("BPR", "toy", overrides=settings(tmp_path, epochs=4, learning_rate=0.05, seed=seed))
