@@ -338,3 +338,13 @@ def test_heavy_or_absent_libraries_are_not_imported(path):
         for name in names:
             assert name.split(".")[0] not in unwanted, f"{relative(path)} imports {name}"
             assert not name.startswith("recbole.quick_start"), f"{relative(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_operations_are_kernels(path):
+    """Others would meet halves under mixed precision; `distributed.py` adds up whole losses."""
+    allowed = {"recbole_slif/kernel.py", "recbole_slif/distributed.py"}
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ClassDef) and relative(path) not in allowed:
+            bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+            assert "Function" not in bases, f"{relative(path)}: let {node.name} be a Kernel"
