@@ -19,6 +19,14 @@ _NEGATIVE_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_n
 _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
 _MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
 _INTERVAL = re.compile(r"^[\[(]\s*(-?[\d.]+|-inf)\s*,\s*(-?[\d.]+|inf)\s*[\])]$")
+_MAPPINGS = (
+    "threshold",
+    "unload_col",
+    "val_interval",
+    "discretization",
+    "preload_weight",
+    "seq_len",
+)
 _READ_ANYWAY = ("inter", "user", "item", "kg", "link")
 _INTERVALS = (
     "user_inter_num_interval",
@@ -38,25 +46,18 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
     Raises:
         ConfigError: naming the key, the part that is wrong and what it may be.
     """
+    check_mappings(settings)
     check_metrics(settings["metrics"], settings["valid_metric"], settings["topk"])
     check_eval_args(settings["eval_args"])
     if sources["valid_metric_bigger"] != "RecBole":
         check_direction(settings["valid_metric"], settings["valid_metric_bigger"])
-    negatives = settings["train_neg_sample_args"]
-    if negatives is not None:
-        check_negatives(negatives)
+    if settings["train_neg_sample_args"] is not None:
+        check_negatives(settings["train_neg_sample_args"])
     mode = settings["eval_args"].get("mode", "full")
-    modes = set(mode.values() if isinstance(mode, Mapping) else [mode])
-    for phase_mode in sorted(modes):
+    modes = sorted(set(mode.values() if isinstance(mode, Mapping) else [mode]))
+    for phase_mode in modes:
         check_kind(settings["metrics"], phase_mode)
-    drawn = (negatives or {}).get("distribution") not in (None, "None", "none")
-    if settings.get("threshold") and drawn and "labeled" not in modes:
-        raise ConfigError(
-            "threshold: its labels serve eval_args mode labeled, or training without drawn "
-            "negatives; to keep some interactions only, write val_interval {rating: '[3,inf)'}."
-        )
-    if settings.get("transform") is not None:
-        raise ConfigError("transform: it acts on sequences, which no model reads here; leave null.")
+    check_effect(settings, modes)
     check_files(settings)
     for key in _INTERVALS:
         if settings.get(key) is not None:
@@ -64,6 +65,41 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
     for field, interval in (settings.get("val_interval") or {}).items():
         if isinstance(interval, str):
             check_interval(f"val_interval: {field}", interval)
+
+
+def check_mappings(settings: Mapping[str, Any]) -> None:
+    """Check that what RecBole reads as a mapping is one.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in _MAPPINGS:
+        value = settings.get(key)
+        if value and not isinstance(value, Mapping):
+            raise ConfigError(f"{key} must be a mapping such as {{name: ...}}, not {value}.")
+
+
+def check_effect(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
+    """Refuse settings that would do nothing: labels that nothing reads, and transformations.
+
+    Args:
+        settings: all keys.
+        modes: ways of evaluation.
+
+    Raises:
+        ConfigError: naming `threshold` or `transform`.
+    """
+    negatives = settings["train_neg_sample_args"] or {}
+    drawn = negatives.get("distribution") not in (None, "None", "none")
+    if settings.get("threshold") and drawn and "labeled" not in modes:
+        column, least = next(iter(settings["threshold"].items()))
+        raise ConfigError(
+            "threshold: its labels serve eval_args mode labeled, or training without drawn "
+            f"negatives; to keep some interactions only, write val_interval {{{column}: "
+            f"'[{least},inf)'}}."
+        )
+    if settings.get("transform") is not None:
+        raise ConfigError("transform: it acts on sequences, which no model reads here; leave null.")
 
 
 def refuse_code_of_files(model: Any, given: Sequence[tuple[str, str, Any]]) -> None:
