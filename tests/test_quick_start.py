@@ -1,3 +1,4 @@
+import importlib
 import logging
 
 import pytest
@@ -46,7 +47,7 @@ class Lacking(BPR):
     """Imports a library in its first batch, as RecBole's MCCLK does."""
 
     def calculate_loss(self, interaction):
-        pass
+        importlib.import_module("no_such_library")
 
 
 def test_a_library_that_a_step_lacks_is_named(tmp_path):
