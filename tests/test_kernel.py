@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.kernel import Kernel, computed_in
+from recbole_slif.layers.edge_gate import concrete
 from recbole_slif.layers.masked_relations import MaskedProductMean
 from recbole_slif.registry import MODELS
 from tests.test_trainer import trainer_of
@@ -72,6 +73,15 @@ def test_operators_and_masks_take_mixed_halves():
     kept, rows = torch.ones(n_edges, dtype=torch.bool), torch.ones(2, 2).bfloat16()
     with torch.autocast("cpu"):
         assert torch.equal(means(rows, torch.ones(1, 2), kept)[0], torch.ones(2))
+
+
+def test_gates_draw_as_many_numbers_as_without_it():
+    logits = torch.randn(2000).bfloat16()
+    torch.manual_seed(3)
+    wanted = concrete(logits.float(), 0.7)
+    torch.manual_seed(3)
+    with torch.autocast("cpu"):
+        assert torch.equal(concrete(logits, 0.7), wanted)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_slif.graph.knowledge import KnowledgeEdges
+from recbole_slif.kernel import computed_in
 from recbole_slif.layers.gat import edge_sums
 
 
@@ -27,6 +28,7 @@ def concrete(logits: Tensor, temperature: float, margin: float = 1e-4) -> Tensor
     Returns:
         `[n]`; the noise comes from torch's CPU generator, whatever the device.
     """
+    logits = logits.to(computed_in(logits))  # a half draws 256 different numbers
     uniform = torch.rand(logits.shape, dtype=logits.dtype)
     noise = torch.logit(margin + (1.0 - 2.0 * margin) * uniform)
     return torch.sigmoid((noise.to(logits.device) + logits) / temperature)
