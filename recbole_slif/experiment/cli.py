@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -115,11 +115,15 @@ def experiment_command(words: Sequence[str]) -> int:
     board = None if options.dry_run else _board(plan, folder, address)
     reuse = _reused(options.reuse, folder)
     times = recorded_times(plan, folder, Path("saved") / "runs", reuse)
-    print(overview(plan, folder, times, options.workers, reuse))
+    taken = reusable(plan, reuse)
+    print(overview(plan, folder, times, options.workers, taken))
+    if reuse:
+        count = len(set(taken) & set(outstanding(plan, folder)))
+        print(f"{count} of these trainings are taken from {', '.join(reuse)}")
     if board is None:
         return 0
     folder.write_json("plan.json", plan.content())
-    how = Options(options.debug, options.keep_checkpoints, reuse)
+    how = Options(options.debug, options.keep_checkpoints, taken)
     return _run(plan, folder, pool, times, how, options.workers, board, address)
 
 
@@ -174,11 +178,18 @@ def _check_folder(plan: Plan, folder: Folder, resume: bool) -> None:
 
 
 def overview(
-    plan: Plan, folder: Folder, times: Times, workers: int, reuse: Sequence[str] = ()
+    plan: Plan, folder: Folder, times: Times, workers: int, taken: Collection[str] = ()
 ) -> str:
-    """Lay out the plan with what is recorded or reused and how long the rest should take."""
+    """Lay out the plan with what is recorded and how long the rest should take.
+
+    Args:
+        plan: all runs.
+        folder: where they are recorded.
+        times: what runs took.
+        workers: processes that share the work.
+        taken: hashes of the runs that are taken from other experiments.
+    """
     left = outstanding(plan, folder)
-    taken = set(reusable(plan, reuse)) & set(left)
     open_runs = {(run.cell, run.seed) for runs in left.values() for run in runs}
     rows = []
     for cell in plan.cells:
@@ -204,8 +215,6 @@ def overview(
         f"estimate {_estimate(known, unknown, len(trained), workers)}",
         f"folder {usable(folder.path)}",
     ]
-    if reuse:
-        lines.append(f"{len(taken)} of these trainings are taken from {', '.join(reuse)}")
     stale = _stale(plan, folder)
     if stale:
         lines.append(f"{stale} recorded runs have other settings and do not count")
@@ -247,8 +256,7 @@ def _run(
     left = outstanding(plan, folder)
     recorded = len(plan.runs) - sum(len(runs) for runs in left.values())
     workers = min(workers, max(len(left), 1))
-    taken = reusable(plan, how.reuse)
-    progress = Progress(plan, recorded, times, workers, sys.stdout, taken)
+    progress = Progress(plan, recorded, times, workers, sys.stdout, how.reuse)
     progress.drop(folder.recorded().finished)
     print()
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from recbole_slif.atomic_files import write_atomic
@@ -18,6 +18,7 @@ from recbole_slif.experiment.progress import Progress
 from recbole_slif.experiment.single import run_one
 
 POLL = 1.0
+Reused = tuple[Folder, dict[str, Any]]
 
 
 def outstanding(plan: Plan, folder: Folder) -> dict[str, list[PlannedRun]]:
@@ -37,15 +38,15 @@ class Options:
     Attributes:
         debug: print the traceback of a run that fails.
         keep_checkpoints: leave the checkpoints of finished runs in the folder.
-        reuse: folders of experiments whose finished runs under the same settings are taken over.
+        reuse: finished runs of other experiments that are taken over, see `reusable`.
     """
 
     debug: bool = False
     keep_checkpoints: bool = False
-    reuse: tuple[str, ...] = ()
+    reuse: Mapping[str, Reused] = field(default_factory=dict)
 
 
-def reusable(plan: Plan, folders: Sequence[str]) -> dict[str, tuple[Folder, dict[str, Any]]]:
+def reusable(plan: Plan, folders: Sequence[str]) -> dict[str, Reused]:
     """Return hash -> folder and line of finished runs that other experiments recorded."""
     found = {}
     for other in map(Folder, folders):
@@ -85,7 +86,6 @@ class Runner:
         self.failed_before = failed_before
         self.progress = progress
         self.options = options
-        self._reusable = reusable(plan, options.reuse)
 
     def work(self) -> None:
         """Run what nobody else is at; wait for what others are at, and take it over if they end.
@@ -166,9 +166,9 @@ class Runner:
         raise DataError(f"'{self.folder.runs_file}' has lost lines while it was read")
 
     def _taken_over(self, text: str) -> dict[str, Any] | None:
-        if text not in self._reusable:
+        if text not in self.options.reuse:
             return None
-        other, line = self._reusable[text]
+        other, line = self.options.reuse[text]
         per_user = line.get("per_user")
         if per_user:
             write_atomic(self.folder.path / per_user, (other.path / per_user).read_bytes())
