@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderM
 from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import process_group, registry
-from recbole_slif.config_checks import check_settings, refuse_code_of_files
+from recbole_slif.config_checks import check_settings, draws_negatives, refuse_code_of_files
 from recbole_slif.config_keys import Key, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
 from recbole_slif.data.locate import config_folder
@@ -281,8 +281,7 @@ class SlifConfig(Config):
         settings["data_path"] = str(folder)
 
     def _check_pairs(self) -> None:
-        wanted = self.final_config_dict["train_neg_sample_args"] or {}
-        drawn = wanted.get("distribution") not in (None, "None", "none")
+        drawn = draws_negatives(self.final_config_dict)
         paired = getattr(self.model_class, "input_type", None) == InputType.PAIRWISE
         # RecBole calls some models pairwise that are not trained by steps
         untaught = self.model_class.type == ModelType.TRADITIONAL

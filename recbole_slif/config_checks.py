@@ -19,14 +19,8 @@ _NEGATIVE_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_n
 _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
 _MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
 _INTERVAL = re.compile(r"^[\[(]\s*(-?[\d.]+|-inf)\s*,\s*(-?[\d.]+|inf)\s*[\])]$")
-_MAPPINGS = (
-    "threshold",
-    "unload_col",
-    "val_interval",
-    "discretization",
-    "preload_weight",
-    "seq_len",
-)
+COLUMN_MAPPINGS = ("val_interval", "threshold", "discretization", "seq_len", "preload_weight")
+"""Mappings whose keys are names of columns."""
 _READ_ANYWAY = ("inter", "user", "item", "kg", "link")
 _INTERVALS = (
     "user_inter_num_interval",
@@ -73,7 +67,7 @@ def check_mappings(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    for key in _MAPPINGS:
+    for key in (*COLUMN_MAPPINGS, "unload_col"):
         value = settings.get(key)
         if value and not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping such as {{name: ...}}, not {value}.")
@@ -89,8 +83,7 @@ def check_effect(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
     Raises:
         ConfigError: naming `threshold` or `transform`.
     """
-    negatives = settings["train_neg_sample_args"] or {}
-    drawn = negatives.get("distribution") not in (None, "None", "none")
+    drawn = draws_negatives(settings)
     if settings.get("threshold") and drawn and "labeled" not in modes:
         column, least = next(iter(settings["threshold"].items()))
         raise ConfigError(
@@ -242,6 +235,12 @@ def _are_shares(shares: Any) -> bool:
         return False
     numbers = [share for share in shares if isinstance(share, (int, float)) and share >= 0]
     return len(numbers) == 3 and shares[0] > 0
+
+
+def draws_negatives(settings: Mapping[str, Any]) -> bool:
+    """Tell whether the loader draws negatives; a distribution `none`, as a text too, is no draw."""
+    wanted = settings["train_neg_sample_args"] or {}
+    return wanted.get("distribution") not in (None, "None", "none")
 
 
 def check_negatives(wanted: Mapping[str, Any]) -> None:

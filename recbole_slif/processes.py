@@ -208,6 +208,5 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 def _threads(count: int) -> int:
     """Return the threads of each worker: as asked for by OMP_NUM_THREADS, else an equal share."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return (
-        int(asked) if asked.isdecimal() and int(asked) else max(1, (os.cpu_count() or 1) // count)
-    )
+    given = int(asked) if asked.isdecimal() else 0
+    return given or max(1, (os.cpu_count() or 1) // count)

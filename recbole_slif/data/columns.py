@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from recbole_slif.config_checks import COLUMN_MAPPINGS
 from recbole_slif.data.protocol import option
 from recbole_slif.errors import ConfigError
 
-_KEYED = ("val_interval", "threshold", "discretization", "seq_len", "preload_weight")
 _LISTED = (
     "normalize_field",
     "numerical_features",
@@ -39,7 +39,7 @@ def check_columns(config: Any, columns: Collection[str]) -> None:
 
 def _named(config: Any) -> Iterator[tuple[str, str]]:
     """Give key and column of all that the settings name."""
-    for key in (*_KEYED, *_LISTED):
+    for key in (*COLUMN_MAPPINGS, *_LISTED):
         given = option(config, key, None) or ()
         names = [given] if isinstance(given, str) else given
         yield from ((key, name) for name in names)

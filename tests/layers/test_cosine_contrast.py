@@ -14,9 +14,8 @@ N_USERS, N_ITEMS, BATCH, D = 5, 8, 6, 3
 @pytest.fixture(autouse=True, params=[0, 10], ids=["selected", "dense"])
 def way(request, monkeypatch):
     monkeypatch.setattr(layer, "DENSE_RATIO", request.param)
-    monkeypatch.setattr(
-        layer, "BLOCK_PRODUCTS", 2 * N_ITEMS
-    )  # blocks of a few rows, the last short
+    # blocks of a few rows, the last one short
+    monkeypatch.setattr(layer, "BLOCK_PRODUCTS", 2 * N_ITEMS)
 
 
 def parts(n, seed=0):
