@@ -34,7 +34,8 @@ class RunResult:
         valid, test: metrics of the best epoch; `test` is None where it was not asked for.
         best_epoch: counted from 0.
         valid_score: the best value of `valid_metric`.
-        seconds: wall time of the whole run, data included.
+        seconds: wall time of the whole run, data included; of a resumed run, with the epochs that it
+            went on from.
         record: path of the JSON record.
         folder: holds `best.pt` and `last.pt`.
         error: one line, for a run that failed.
@@ -115,6 +116,7 @@ class Run:
         self.verbose = verbose
         self.command = command
         self.started = perf_counter()
+        self.earlier = 0.0  # seconds of the epochs that a resumed run goes on from
         self.result = RunResult(config["model"], config["dataset"], config["seed"])
         self.record: RunRecord | None = None
         self.trainer: Any = None
@@ -147,6 +149,7 @@ class Run:
             self.folder = RunFolder(place, record_folder(self.config)).take()
         if resume is not None:
             self.trainer.resume_checkpoint(resume)
+            self.earlier = sum(sum(at["seconds"].values()) for at in self.trainer.history)
         self.result.bigger = self.config["valid_metric_bigger"]
         if self.saved:
             self.result.folder = self.trainer.run_folder
@@ -206,7 +209,7 @@ class Run:
     def close(self, status: str, error: str | None = None) -> RunResult:
         """Write the record and close what is open."""
         self.result.status, self.result.error = status, error
-        self.result.seconds = perf_counter() - self.started
+        self.result.seconds = perf_counter() - self.started + self.earlier
         if self.record is not None:
             self.record.take_training(self.trainer)
             self.record.update(

@@ -154,6 +154,17 @@ def test_best_of_the_last_epoch_is_written_again_else_refused_at_once(tmp_path):
         quick_start.resume(whole.folder, {"epochs": 5}, verbose=False)
 
 
+def test_seconds_of_a_resumed_run_count_its_earlier_epochs(tmp_path):
+    path = train(tmp_path, 2).folder / "last.pt"
+    kept = checkpoint.load(path)
+    for epoch in kept.state["history"]:
+        epoch["seconds"] = {"train": 500.0, "evaluate": 100.0}
+    checkpoint.save(path, kept)
+    done = quick_start.resume(path.parent, {"epochs": 3}, verbose=False)
+    assert 1200 < done.seconds < 1700
+    assert read_record(done.record)["seconds"] == done.seconds
+
+
 def test_damaged_best_names_the_file_that_can_be_used(tmp_path):
     result = train(tmp_path, 1)
     flip(result.folder / "best.pt")

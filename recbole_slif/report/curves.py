@@ -38,6 +38,7 @@ examples:
   recbole-slif curves saved/runs
   recbole-slif curves saved/runs/SLIFMR-ml-100k-*.json --metric=ndcg@20 --out=docs/curves
 """
+_SHORT_LABEL = 20  # characters
 _SECONDS = ("refresh", "train", "evaluate")
 # What names a run or its machine and not how it learns.
 _ASIDE = ("checkpoint_dir", "command", "data_path", "device", "epochs", "eval_block_users",
@@ -142,7 +143,7 @@ def write_curves(curves: Sequence[Curve], metric: str, out: Path) -> list[Path]:
         chosen = [curve for curve in shown if curve.record["dataset"] == dataset]
         name = file_name("curves", dataset)
         caption = f"{metric_title(metric)} on validation by epoch; the mark is the best one"
-        size = (2 * WIDTH, 2.8 + 0.18 * len(chosen))
+        size = (2 * WIDTH, 2.8 + 0.18 * -(-len(chosen) // _legend_columns(chosen)))
         save_figure(out, name, caption, size, partial(_paint, curves=chosen, metric=metric))
         rows = [row for curve in chosen for row in _rows(curve, metric)]
         write_atomic(out / f"{name}.csv", render.csv_rows(rows).encode())
@@ -165,7 +166,13 @@ def _paint(axes: Any, curves: Sequence[Curve], metric: str) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric_title(metric)}, validation")
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=2.6)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=2.6,
+                ncols=_legend_columns(curves))  # fmt: skip
+
+
+def _legend_columns(curves: Sequence[Curve]) -> int:
+    """Set short labels beside each other; a long one, with settings in it, takes a line."""
+    return 3 if max(len(curve.label) for curve in curves) <= _SHORT_LABEL else 1
 
 
 def _rows(curve: Curve, metric: str) -> Iterator[dict[str, Any]]:
