@@ -17,6 +17,7 @@ from recbole_slif import factory, process_group, wandb_runs
 from recbole_slif.epochs import NOTHING_KEPT
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError, name_of
+from recbole_slif.plateau import stood_still
 from recbole_slif.records import RunRecord, precision_over_recall, record_folder
 from recbole_slif.run_folder import RunFolder, folder_of
 from recbole_slif.trainer import trainer_class
@@ -34,8 +35,7 @@ class RunResult:
         valid, test: metrics of the best epoch; `test` is None where it was not asked for.
         best_epoch: counted from 0.
         valid_score: the best value of `valid_metric`.
-        seconds: wall time of the whole run, data included; of a resumed run, with the epochs that it
-            went on from.
+        seconds: wall time of the whole run, data included; of a resumed run with its earlier epochs.
         record: path of the JSON record.
         folder: holds `best.pt` and `last.pt`.
         error: one line, for a run that failed.
@@ -178,6 +178,12 @@ class Run:
         self.result.valid_score = float(score)
         self.result.valid = dict(valid or {})
         self.result.best_epoch = self.trainer.best_epoch
+        if process_group.leads() and stood_still(self.trainer.history):
+            self.trainer.logger.warning(
+                f"the ranking loss of {len(self.trainer.history)} epochs stands where it began: "
+                "this model has not learned to rank; raise stopping_step, epochs or learning_rate, "
+                "or lower the weight of its other losses"
+            )
 
     def _note(self) -> None:
         if self.record is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from recbole_slif.errors import SlifError
 from recbole_slif.plain import read_json
 from recbole_slif.report.entries import Cell, Experiment, Run
-from recbole_slif.report.fairness import mixed_code, refuse_mixture
+from recbole_slif.report.fairness import mixed_code, refuse_mixture, unlearned
 from recbole_slif.report.shape import check_plan, is_whole
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ def read_experiment(folder: Path | str) -> Experiment:
         tuple(plan.get("command", ())),
         cells,
         tuple(counts),
-        (*notes, *more, *mixed_code(cells)),
+        (*notes, *more, *mixed_code(cells), *unlearned(cells)),
     )
 
 

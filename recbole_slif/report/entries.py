@@ -68,10 +68,14 @@ class Run:
         return {name: float(value) for name, value in found if value is not None}
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """What each epoch left: losses, seconds, validation."""
+        return self.line.get("epochs") or []
+
+    @property
     def epochs(self) -> list[dict[str, float]]:
         """Seconds of the parts of each epoch."""
-        history = self.line.get("epochs") or []
-        return [epoch["seconds"] for epoch in history if epoch.get("seconds")]
+        return [epoch["seconds"] for epoch in self.history if epoch.get("seconds")]
 
     def seconds_per_epoch(self, part: str) -> float | None:
         """Return the mean seconds that an epoch spent on a part, None if it was not measured."""

@@ -1,4 +1,4 @@
-"""One split and one protocol for all that stands in one table; code and libraries are noted."""
+"""One split and one protocol for all that stands in one table; what limits its runs is noted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_slif.errors import SlifError
+from recbole_slif.plateau import stood_still
 from recbole_slif.report.entries import Cell
 
 
@@ -67,3 +68,15 @@ def mixed_code(cells: Sequence[Cell]) -> list[str]:
     if len(devices) > 1:
         notes.append(f"runs come from several kinds of device: {', '.join(devices)}")
     return notes
+
+
+def unlearned(cells: Sequence[Cell]) -> list[str]:
+    """Name the cells with runs that ended before their ranking loss had moved."""
+    found = {cell.label: sum(stood_still(run.history) for run in cell.runs) for cell in cells}
+    told = [f"{label} {number}" for label, number in found.items() if number]
+    if not told:
+        return []
+    return [
+        "runs that ended before their ranking loss had moved, so that they rank as an untrained "
+        f"model does: {', '.join(told)}"
+    ]
