@@ -35,7 +35,7 @@ class RunResult:
         valid, test: metrics of the best epoch; `test` is None where it was not asked for.
         best_epoch: counted from 0.
         valid_score: the best value of `valid_metric`.
-        seconds: wall time of the whole run, data included; of a resumed run with its earlier epochs.
+        seconds: wall time of the run, data included; of a resumed run with its earlier epochs.
         record: path of the JSON record.
         folder: holds `best.pt` and `last.pt`.
         error: one line, for a run that failed.
