@@ -1,4 +1,4 @@
-"""Files that are seen whole or not at all."""
+"""Files that are seen whole or not at all, and the folders that they go into."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from recbole_slif.errors import ConfigError
 
 
 @contextlib.contextmanager
@@ -39,3 +41,21 @@ def write_atomic(path: Path | str, content: bytes) -> None:
     """Write `content` so that a reader sees the old file or the new one, never a part."""
     with open_atomic(Path(path)) as stream:
         stream.write(content)
+
+
+def make_folder(folder: Path, instead: str) -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Args:
+        folder: what to make.
+        instead: what the user can do if that is not possible, for the message.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"folder '{folder}' cannot be made ({error.strerror}); {instead}"
+        ) from error

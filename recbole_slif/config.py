@@ -17,11 +17,12 @@ from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderM
 from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import process_group, registry
-from recbole_slif.config_checks import check_settings, draws_negatives, refuse_code_of_files
+from recbole_slif.config_checks import check_settings, refuse_code_of_files
 from recbole_slif.config_keys import Key, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
 from recbole_slif.data.locate import config_folder
 from recbole_slif.errors import ConfigError
+from recbole_slif.negatives import draws_negatives
 
 _RECBOLE = Path(recbole.__file__).parent
 _CHOICE_OF_RUN = ("model", "dataset", "config_files")

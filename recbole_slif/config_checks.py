@@ -12,6 +12,7 @@ from recbole.utils import EvaluatorType
 
 from recbole_slif.config_keys import nearest
 from recbole_slif.errors import ConfigError
+from recbole_slif.negatives import draws_negatives
 
 _LISTED = {"rec.topk", "rec.items"}
 _EVAL_KEYS = ("split", "group_by", "order", "mode")
@@ -235,12 +236,6 @@ def _are_shares(shares: Any) -> bool:
         return False
     numbers = [share for share in shares if isinstance(share, (int, float)) and share >= 0]
     return len(numbers) == 3 and shares[0] > 0
-
-
-def draws_negatives(settings: Mapping[str, Any]) -> bool:
-    """Tell whether the loader draws negatives; a distribution `none`, as a text too, is no draw."""
-    wanted = settings["train_neg_sample_args"] or {}
-    return wanted.get("distribution") not in (None, "None", "none")
 
 
 def check_negatives(wanted: Mapping[str, Any]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from recbole_slif.atomic_files import remove_halves
+from recbole_slif.atomic_files import make_folder, remove_halves
 from recbole_slif.checkpoint import BEST, LAST, Checkpoint, load, resolve
-from recbole_slif.errors import CheckpointError, ConfigError
+from recbole_slif.errors import CheckpointError
 
 try:
     import fcntl
@@ -37,13 +37,7 @@ class RunFolder:
             CheckpointError: another process is at this run.
             ConfigError: the folder cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"run folder '{self.folder}' cannot be written ({error.strerror}); "
-                "set checkpoint_dir to a folder that can be"
-            ) from error
+        make_folder(self.folder, "set checkpoint_dir to a folder that can be")
         if fcntl is not None:
             self._handle = os.open(self.folder, os.O_RDONLY)
             try:

@@ -83,7 +83,7 @@ def test_resuming_a_run_at_work_is_refused(tmp_path):
 
 def test_folder_that_cannot_be_made_names_the_key(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot be written \(Not a directory\); set checkpoint"):
+    with pytest.raises(ConfigError, match=r"cannot be made \(Not a directory\); set checkpoint"):
         RunFolder(tmp_path / "file" / "run", tmp_path).take()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.atomic_files import remove_halves, write_atomic
-from recbole_slif.errors import ConfigError, DataError
+from recbole_slif.atomic_files import make_folder, remove_halves, write_atomic
+from recbole_slif.errors import DataError
 from recbole_slif.plain import read_json
 from recbole_slif.records import plain
 
@@ -72,12 +72,7 @@ class Folder:
         Raises:
             ConfigError: it cannot be made.
         """
-        try:
-            self.claims.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"folder '{self.path}' cannot be made ({error.strerror}); choose another with --out"
-            ) from error
+        make_folder(self.claims, "choose another with --out")
 
     def read_plan(self) -> dict[str, Any] | None:
         """Return the plan that lies here, None if there is none.

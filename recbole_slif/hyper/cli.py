@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_slif import quick_start
+from recbole_slif.atomic_files import make_folder
 from recbole_slif.config import SlifConfig
 from recbole_slif.config_yaml import read_literal, read_options, split_names
 from recbole_slif.console import Parser, guarded
@@ -134,7 +135,7 @@ def search_command(words: Sequence[str]) -> int:
     check_space(parameters, base)
     check_algorithm(options.algo, parameters)
     output = Path(options.output_file or f"hyper/{options.model}-{options.dataset}.result")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent, "choose another place with --output_file")
     train = partial(_train_trial, options.model, options.dataset, files, fixed)
     order = Order(options, base, parameters, train, output)
     rows = _BACKENDS[options.backend](order)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_slif.atomic_files import make_folder
 from recbole_slif.console import Parser, guarded, usable
-from recbole_slif.errors import ConfigError
 from recbole_slif.report import published, render
 from recbole_slif.report.canvas import Figure, require_matplotlib
 from recbole_slif.report.collect import read_experiment
@@ -62,12 +62,7 @@ def report_command(words: Sequence[str]) -> int:
     if options.figures and not experiment.counts:
         require_matplotlib(", or leave them out with --no-figures")
     out = Path(options.out) if options.out else experiment.folder / "report"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"folder '{out}' cannot be made ({error.strerror}); choose another with --out"
-        ) from error
+    make_folder(out, "choose another with --out")
     command = ("report", *words)
     if experiment.counts:
         written = _write_counts(experiment, out, options.paper, command)

@@ -17,6 +17,7 @@ from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.denoised_routing import interaction_edges
 from recbole_slif.layers.masked_relations import MaskedProductMean, MaskedSumMean
 from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.negatives import refuse_negatives
 
 Triples = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -227,9 +228,6 @@ def check_settings(settings: Any) -> None:
     for key in ("node_dropout_rate", "mess_dropout_rate"):
         if not 0.0 <= settings[key] < 1.0:
             raise ConfigError(f"{key} must be at least 0 and below 1, not {settings[key]}")
-    wanted = settings["train_neg_sample_args"] or {}
-    if wanted.get("distribution") not in (None, "none", "None"):
-        raise ConfigError(
-            "train_neg_sample_args: KRDN draws its own negatives (n_negatives) and would take "
-            "others for positives; leave the key at null"
-        )
+    refuse_negatives(
+        settings, "KRDN draws its own negatives (n_negatives) and would take others for positives"
+    )

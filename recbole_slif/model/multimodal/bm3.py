@@ -13,7 +13,6 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_operator
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.layers.modality_projection import ModalityProjection
@@ -21,6 +20,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.losses import unit_rows
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.multimodal.features import modalities_of, require_share
+from recbole_slif.negatives import refuse_negatives
 
 
 class BM3(GraphRecommender, GeneralRecommender):
@@ -79,7 +79,9 @@ class BM3(GraphRecommender, GeneralRecommender):
                 outside [0, 1).
         """
         super().__init__(config, dataset)
-        _refuse_negatives(config["train_neg_sample_args"])
+        refuse_negatives(
+            config, "BM3 learns from positive pairs alone and would take a negative for one"
+        )
         require_share(config, "dropout")
         modalities = modalities_of(dataset, "BM3")
         size = config["embedding_size"]
@@ -146,11 +148,3 @@ class BM3(GraphRecommender, GeneralRecommender):
 def _mean(values: Tensor, kept: Tensor) -> Tensor:
     """Mean of the values `[n]` where `kept`; 0 of none."""
     return (values * kept).sum() / kept.sum().clamp(min=1)
-
-
-def _refuse_negatives(wanted: Any) -> None:
-    if wanted is not None and wanted.get("distribution") not in (None, "none", "None"):
-        raise ConfigError(
-            "train_neg_sample_args: BM3 learns from positive pairs alone and would take a "
-            "negative for one; leave the key at null"
-        )
