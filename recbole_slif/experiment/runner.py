@@ -90,15 +90,18 @@ class Runner:
     def work(self) -> None:
         """Run what nobody else is at; wait for what others are at, and take it over if they end.
 
+        What other experiments have recorded comes first, so that a stop loses none of it.
+
         Raises:
             TrainingStoppedError: Ctrl-C or SIGTERM; what is recorded stays.
         """
-        for text in self.plan.groups:
+        order = sorted(self.plan.groups, key=lambda text: text not in self.options.reuse)
+        for text in order:
             self._tidy(text)
         while True:
             for lines in self.claims.refresh(self.folder):
                 self.progress.done(lines)
-            busy = [text for text in self.plan.groups if not self._settled(text)]
+            busy = [text for text in order if not self._settled(text)]
             if not busy:
                 return
             progressed = False

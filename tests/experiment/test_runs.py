@@ -136,7 +136,7 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
     sweep = {"key": "n_layers", "values": [1, 2], "models": ["LightGCN"]}
     first = write_experiment(tmp_path, sweeps=[sweep])
     assert experiment(first, Path("all/first")) == 0
-    second = write_experiment(tmp_path, models=["LightGCN", "BPR"], settings={"n_layers": 2})
+    second = write_experiment(tmp_path, models=["BPR", "LightGCN"], settings={"n_layers": 2})
     assert experiment(second, Path("all/second"), "--reuse=all") == 0
     shown = capsys.readouterr().out
     assert "1 of these trainings are taken from all/first" in shown
@@ -144,7 +144,7 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
     assert trained == [
         ("LightGCN|n_layers=1", 2020), ("LightGCN|n_layers=2", 2020), ("BPR", 2020)
     ]  # fmt: skip
-    taken, own = lines_of(Path("all/second"))
+    taken, own = lines_of(Path("all/second"))  # what is there comes before what is planned first
     theirs = lines_of(Path("all/first"))[1]
     assert taken == {**theirs, "cell": "LightGCN", "reused": "first"}
     assert "reused" not in own
