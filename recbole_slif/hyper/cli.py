@@ -18,8 +18,16 @@ from recbole_slif.console import Parser, guarded
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.plan import decisive_settings
 from recbole_slif.experiment.pool import DataPool, digest
+from recbole_slif.hyper.edges import edge_notes
 from recbole_slif.hyper.hyperopt_search import Search
-from recbole_slif.hyper.results import Row, Train, read_trials, replace_trials, write_results
+from recbole_slif.hyper.results import (
+    Row,
+    Train,
+    best_of,
+    read_trials,
+    replace_trials,
+    write_results,
+)
 from recbole_slif.hyper.shared_search import (
     Task,
     join_study,
@@ -141,7 +149,17 @@ def search_command(words: Sequence[str]) -> int:
     rows = _BACKENDS[options.backend](order)
     title = f"{options.model} on {options.dataset}, valid {base['valid_metric']}"
     print(write_results(output, rows, title))
+    for note in edge_notes(parameters, best_of(rows)["params"], partial(_is_allowed, base)):
+        print(f"note    {note}")
     return 0
+
+
+def _is_allowed(base: SlifConfig, name: str, value: Any) -> bool:
+    try:
+        base.converted(name, value, "search")
+    except ConfigError:
+        return False
+    return True
 
 
 def _check_options(options: argparse.Namespace) -> None:
