@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from recbole_slif.errors import SlifError
+from recbole_slif.plateau import stood_still
 
 # RecBole's metrics of which less is better.
 SMALLER = frozenset({"averagepopularity", "giniindex", "logloss", "mae", "rmse"})
@@ -128,6 +129,16 @@ class Cell:
         found = [run.seconds_per_epoch(part) for run in self.runs]
         known = [value for value in found if value is not None]
         return statistics.fmean(known) if known else None
+
+    @property
+    def unlearned(self) -> int:
+        """Number of runs that ended before their ranking loss had moved."""
+        return sum(stood_still(run.history) for run in self.runs)
+
+    @property
+    def learned(self) -> bool:
+        """Whether its values are those of a model that has learned to rank, at least in part."""
+        return self.unlearned < len(self.runs)
 
     @property
     def state(self) -> str:

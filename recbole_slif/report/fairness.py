@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_slif.errors import SlifError
-from recbole_slif.plateau import stood_still
 from recbole_slif.report.entries import Cell
 
 
@@ -72,8 +71,9 @@ def mixed_code(cells: Sequence[Cell]) -> list[str]:
 
 def unlearned(cells: Sequence[Cell]) -> list[str]:
     """Name the cells with runs that ended before their ranking loss had moved."""
-    found = {cell.label: sum(stood_still(run.history) for run in cell.runs) for cell in cells}
-    told = [f"{label} {number}" for label, number in found.items() if number]
+    told = [
+        f"{cell.label} ({cell.unlearned} of {len(cell.runs)})" for cell in cells if cell.unlearned
+    ]
     if not told:
         return []
     return [

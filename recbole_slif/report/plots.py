@@ -60,6 +60,8 @@ def draw(
         title = section.title or experiment.title
         if section.levels:
             caption = f"{title}: {metric_title(metric)} by {section.axis}{_band(section, metric)}"
+            if _off_scale(section, metric):
+                caption += "; triangles stand for runs that had not learned to rank, far below"
             size = (WIDTH, 2.5)
             paint = _lines(experiment, section, metric, paper)
         else:
@@ -93,17 +95,24 @@ def _lines(
     experiment: Experiment, section: Section, metric: str, paper: bool
 ) -> Callable[[Any], None]:
     scale = 100.0 if section.is_noise else 1.0
+    off_scale = _off_scale(section, metric)
 
     def paint(axes: Any) -> None:
         others = 0
         for name, cells in section.curves.items():
-            known = [cell for cell in cells if cell.mean(metric) is not None]
+            low = off_scale.get(name, [])
+            known = [cell for cell in cells if cell.mean(metric) is not None and cell not in low]
             if not known:
                 continue
             ours = name == OURS
             look = line_look(ours, others)
             others += not ours
             _curve(axes, name, known, metric, scale, look)
+            if low:
+                axes.plot([(cell.x or 0.0) * scale for cell in low], [0.03] * len(low),
+                          transform=axes.get_xaxis_transform(), linestyle="none", marker="v",
+                          markersize=5, color=look["color"], markerfacecolor="white",
+                          label=f"{name}, not learned")  # fmt: skip
         flat = [cell for cell in section.cells if cell.x is None and cell.mean(metric) is not None]
         for cell in flat:
             axes.axhline(cell.mean(metric), color="#000000", linewidth=1, linestyle=":",
@@ -118,6 +127,16 @@ def _lines(
                         handlelength=2.2, columnspacing=1.0)  # fmt: skip
 
     return paint
+
+
+def _off_scale(section: Section, metric: str) -> dict[str, list[Cell]]:
+    """Return, curve by curve, points so low that the others could not be told apart beside them."""
+    found = {}
+    for name, cells in section.curves.items():
+        low = [cell for cell in cells if cell.mean(metric) is not None and not cell.learned]
+        if low and any(cell.learned and cell.mean(metric) is not None for cell in cells):
+            found[name] = low
+    return found
 
 
 def _curve(

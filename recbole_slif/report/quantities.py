@@ -52,9 +52,13 @@ def metric_k(metrics: Sequence[str]) -> str:
 
 
 def protocol_check(cells: Sequence[Cell], metrics: Sequence[str]) -> str | None:
-    """Say what Precision/Recall tells of the split, and which rows stand apart."""
+    """Say what Precision/Recall tells of the split, and which rows stand apart.
+
+    Lists of a model that has not learned say nothing of it and are left out.
+    """
     k = metric_k(metrics)
-    found = {cell.label: one for cell in cells if (one := ratio(cell, k)) is not None}
+    learned = [cell for cell in cells if cell.learned]
+    found = {cell.label: one for cell in learned if (one := ratio(cell, k)) is not None}
     if not found:
         return None
     middle = sorted(found.values())[len(found) // 2]

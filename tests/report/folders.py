@@ -54,6 +54,11 @@ def line(planned: Mapping[str, Any], seed: int, **changes: Any) -> dict[str, Any
     return {**content, **changes}
 
 
+# Epochs of a run that ended before its ranking loss had moved, and of one that has learned.
+STILL = tuple({"epoch": at, "loss": {"bpr": 13.86, "inter": 80.0 - at}} for at in range(9))
+MOVED = (*STILL, {"epoch": 9, "loss": {"bpr": 5.0, "inter": 70.0}})
+
+
 def failed(planned: Mapping[str, Any], seed: int, error: str) -> dict[str, Any]:
     """Return the line of a failed run, which has neither metrics nor split."""
     found = line(planned, seed, status="failed", error=error, test=None, epochs=[])

@@ -8,7 +8,7 @@ import pytest
 from recbole_slif.errors import SlifError
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.entries import SMALLER
-from tests.report.folders import cell, failed, line, metrics, write_folder
+from tests.report.folders import MOVED, STILL, cell, failed, line, metrics, write_folder
 
 ONE, OTHER = cell("BPR"), cell("SLIFMR")
 
@@ -121,18 +121,16 @@ def test_code_of_several_states_is_said(tmp_path):
 
 
 def test_runs_that_have_not_learned_are_named(tmp_path):
-    still = [{"epoch": at, "loss": {"bpr": 13.86, "inter": 80.0 - at}} for at in range(9)]
-    moved = [*still, {"epoch": 9, "loss": {"bpr": 5.0, "inter": 70.0}}]
     lines = [
-        line(ONE, 1, epochs=still),
-        line(ONE, 2, epochs=still),
-        line(ONE, 3, epochs=moved),
-        line(OTHER, 1, epochs=moved),
+        line(ONE, 1, epochs=STILL),
+        line(ONE, 2, epochs=STILL),
+        line(ONE, 3, epochs=MOVED),
+        line(OTHER, 1, epochs=MOVED),
         line(OTHER, 2, epochs=None),
     ]
     notes = read_experiment(write_folder(tmp_path, [ONE, OTHER], lines)).notes
     assert len(notes) == 1
-    assert "ranking loss had moved" in notes[0] and notes[0].endswith(": BPR 2")
+    assert "ranking loss had moved" in notes[0] and notes[0].endswith(": BPR (2 of 3)")
 
 
 def test_folders_that_are_none_are_refused_with_the_file(tmp_path):

@@ -13,7 +13,7 @@ from recbole_slif.errors import SlifError
 from recbole_slif.report import canvas, plots
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.sections import sections
-from tests.report.folders import cell, line, write_folder
+from tests.report.folders import MOVED, STILL, cell, line, write_folder
 
 OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
 
@@ -57,6 +57,33 @@ def test_one_seed_has_no_band(tmp_path):
     experiment = noise(tmp_path, seeds=(1,))
     axes = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True))
     assert not axes.collections
+
+
+def test_points_of_runs_that_have_not_learned_do_not_flatten_the_others(tmp_path):
+    cells = [
+        cell("SLIFMR", key=f"{x}", group="beta", x=x, label=f"beta = {x}") for x in (0.1, 0.3, 0.5)
+    ]
+    lines = [
+        line(one, seed, test={"recall@20": value + 0.01 * seed}, epochs=history)
+        for one, value, history in zip(cells, (0.36, 0.35, 0.0), (MOVED, MOVED, STILL), strict=True)
+        for seed in (1, 2)
+    ]
+    experiment = read_experiment(write_folder(tmp_path, cells, lines, artefact="fig6"))
+    (section,) = sections(experiment)
+    curve, low = painted(plots._lines(experiment, section, "recall@20", True)).lines
+    assert curve.get_xdata().tolist() == [0.1, 0.3]
+    assert curve.axes.get_ylim()[0] > 0.3
+    assert (low.get_label(), low.get_xdata().tolist()) == ("SLIFMR, not learned", [0.5])
+    (figure,) = plots.draw(experiment, section, ["recall@20"], tmp_path)
+    assert "had not learned to rank" in figure.caption
+
+
+def test_points_stay_on_the_curve_where_no_run_has_learned(tmp_path):
+    cells = [cell("SLIFMR", key=f"{x}", group="beta", x=x, label=f"beta = {x}") for x in (0.1, 0.3)]
+    lines = [line(one, 1, test={"recall@20": 0.01}, epochs=STILL) for one in cells]
+    experiment = read_experiment(write_folder(tmp_path, cells, lines, artefact="fig6"))
+    (curve,) = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True)).lines
+    assert curve.get_xdata().tolist() == [0.1, 0.3]
 
 
 def luminance(colour):

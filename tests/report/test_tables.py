@@ -7,7 +7,7 @@ from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.quantities import plain_rows, protocol_check
 from recbole_slif.report.sections import chosen_metrics, sections
 from recbole_slif.report.tables import marks, result_tables
-from tests.report.folders import cell, failed, line, metrics, write_folder
+from tests.report.folders import MOVED, STILL, cell, failed, line, metrics, write_folder
 
 METRICS = ["recall@20", "ndcg@20", "precision@20"]
 
@@ -160,6 +160,18 @@ def test_a_row_of_another_protocol_stands_apart(tmp_path):
     text = protocol_check(experiment.cells, ["recall@20"])
     assert "0.074 to 0.107; DiffMM (0.074) stand apart from 0.105" in text
     assert protocol_check(experiment.cells, ["recall@5"]) is None
+
+
+def test_lists_of_a_model_that_has_not_learned_say_nothing_of_the_split(tmp_path):
+    cells = [cell(name) for name in ("A", "B", "C")]
+    lines = [
+        line(one, 1, test={"recall@20": 0.1, "precision@20": value}, epochs=history)
+        for one, value, history in zip(
+            cells, (0.01, 0.01, 0.05), (MOVED, MOVED, STILL), strict=True
+        )
+    ]
+    experiment = read_experiment(write_folder(tmp_path, cells, lines))
+    assert "is 0.100, as it should be" in protocol_check(experiment.cells, ["recall@20"])
 
 
 def test_metrics_are_those_at_20_or_at_the_largest_k(tmp_path):
