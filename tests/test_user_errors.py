@@ -202,7 +202,7 @@ SETTINGS = [
     ({"protocol": "benchmark"}, "no toy.train.inter and toy.test.inter"),
     ({"feature_path": "nowhere"}, "feature_path: nowhere is neither"),
     ({"config_files": "no.yaml"}, "configuration file 'no.yaml' cannot be read"),
-    ({"checkpoint_dir": "data/toy/toy.kg"}, "cannot be written (Not a directory)"),
+    ({"checkpoint_dir": "data/toy/toy.kg"}, "cannot be made (Not a directory)"),
 ]
 
 
