@@ -14,7 +14,7 @@ _NEAR = 0.05  # share of a range's width that counts as its end
 def edge_notes(
     parameters: Sequence[Parameter],
     best: Mapping[str, Any],
-    allowed: Callable[[str, Any], bool] = lambda name, value: True,
+    allowed: Callable[[str, Any], bool],
 ) -> list[str]:
     """Name the searched keys whose best value is the smallest or largest of its space.
 

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class Cell:
         known = [value for value in found if value is not None]
         return statistics.fmean(known) if known else None
 
-    @property
+    @cached_property
     def unlearned(self) -> int:
         """Number of runs that ended before their ranking loss had moved."""
         return sum(stood_still(run.history) for run in self.runs)

@@ -60,7 +60,7 @@ def draw(
         title = section.title or experiment.title
         if section.levels:
             caption = f"{title}: {metric_title(metric)} by {section.axis}{_band(section, metric)}"
-            if _off_scale(section, metric):
+            if any(_told_apart(cells, metric)[1] for cells in section.curves.values()):
                 caption += "; triangles stand for runs that had not learned to rank, far below"
             size = (WIDTH, 2.5)
             paint = _lines(experiment, section, metric, paper)
@@ -95,13 +95,11 @@ def _lines(
     experiment: Experiment, section: Section, metric: str, paper: bool
 ) -> Callable[[Any], None]:
     scale = 100.0 if section.is_noise else 1.0
-    off_scale = _off_scale(section, metric)
 
     def paint(axes: Any) -> None:
         others = 0
         for name, cells in section.curves.items():
-            low = off_scale.get(name, [])
-            known = [cell for cell in cells if cell.mean(metric) is not None and cell not in low]
+            known, low = _told_apart(cells, metric)
             if not known:
                 continue
             ours = name == OURS
@@ -129,14 +127,11 @@ def _lines(
     return paint
 
 
-def _off_scale(section: Section, metric: str) -> dict[str, list[Cell]]:
-    """Return, curve by curve, points so low that the others could not be told apart beside them."""
-    found = {}
-    for name, cells in section.curves.items():
-        low = [cell for cell in cells if cell.mean(metric) is not None and not cell.learned]
-        if low and any(cell.learned and cell.mean(metric) is not None for cell in cells):
-            found[name] = low
-    return found
+def _told_apart(cells: Sequence[Cell], metric: str) -> tuple[list[Cell], list[Cell]]:
+    """Return the points of a curve, and those so low that it would look flat beside them."""
+    known = [cell for cell in cells if cell.mean(metric) is not None]
+    learned = [cell for cell in known if cell.learned]
+    return (learned, [cell for cell in known if not cell.learned]) if learned else (known, [])
 
 
 def _curve(
