@@ -72,7 +72,8 @@ class Folder:
         Raises:
             ConfigError: it cannot be made.
         """
-        make_folder(self.claims, "choose another with --out")
+        for folder in (self.path, self.claims):
+            make_folder(folder, "choose another with --out")
 
     def read_plan(self) -> dict[str, Any] | None:
         """Return the plan that lies here, None if there is none.

@@ -18,7 +18,7 @@ from tabulate import tabulate
 from recbole_slif.atomic_files import make_folder, write_atomic
 from recbole_slif.config_yaml import split_names
 from recbole_slif.console import Parser, guarded, usable
-from recbole_slif.errors import ConfigError
+from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.records import read_record
 from recbole_slif.report import render
 from recbole_slif.report.canvas import (
@@ -217,7 +217,12 @@ def curves_command(words: Sequence[str]) -> int:
     metric = (options.metric or curves[0].record["valid_metric"]).lower()
     out = Path(options.out)
     make_folder(out, "choose another with --out")
-    written = write_curves(curves, metric, out)
+    try:
+        written = write_curves(curves, metric, out)
+    except OSError as error:
+        raise SlifError(
+            f"'{out}' cannot be written ({error.strerror}); choose another --out"
+        ) from error
     print(_summary(curves, metric))
     for path in written:
         print(usable(path))
