@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +33,12 @@ class BinaryRows:
         shift = (starts - inner[:-1]).repeat_interleave(inner.diff())
         return cls(inner, columns[torch.arange(len(shift)) + shift], width)
 
+    @classmethod
+    def from_csr(cls, rows: sp.csr_array) -> BinaryRows:
+        """Take all rows of a sparse matrix whose stored entries are ones."""
+        offsets = torch.from_numpy(rows.indptr.astype(np.int64))
+        return cls(offsets, torch.from_numpy(rows.indices.astype(np.int64)), rows.shape[1])
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.offsets) - 1
@@ -40,7 +48,14 @@ class BinaryRows:
         """Number of ones of each row, `[b]`."""
         return self.offsets.diff()
 
-    def sums(self, table: Tensor) -> Tensor:
+    def dense(self, like: Tensor) -> Tensor:
+        """Return the rows as a matrix `[b, width]` of the type of `like`, where that lies."""
+        rows = like.new_zeros(len(self), self.width)
+        place = torch.arange(len(self)).repeat_interleave(self.counts)
+        rows[place.to(rows.device), self.columns.to(rows.device)] = 1.0
+        return rows
+
+    def __matmul__(self, table: Tensor) -> Tensor:
         """Multiply the rows by a table `[width, d]`; returns `[b, d]`, differentiable."""
         places = (part.to(table.device) for part in (self.columns, self.offsets))
         columns, offsets = places

@@ -2,7 +2,8 @@
 
 The formulas are those of `Denoiser` and `GaussianDiffusion`; what differs is the order of the
 products. A prediction is affine in the hidden layer, so its distance to a row of few ones needs
-only the matrix `W_2^T W_2`, and the whole reverse chain runs in the hidden layer's width.
+only the matrix `W_2^T W_2`, and the whole reverse chain runs in the hidden layer's width
+(`HiddenChain`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_slif.graph.binary_rows import BinaryRows
-from recbole_slif.layers.denoiser import Denoiser
+from recbole_slif.layers.denoiser import SHORTEST, Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
+from recbole_slif.layers.hidden_chain import HiddenChain
 from recbole_slif.layers.scratch import ScratchPool
 
 _SCRATCH = ScratchPool()
 _CACHED_ENTRIES = 1 << 20
 _TILE_COLUMNS = 1024
-_SHORTEST = 1e-12  # what torch's `normalize` divides by at least
 
 
 class SparseDenoising:
@@ -67,7 +68,7 @@ class SparseDenoising:
             part[place, columns] += shares.sqrt()[place, 0]
             if model.normalise:
                 lengths = torch.linalg.vector_norm(part, dim=1, keepdim=True)
-                scale[here] /= lengths.clamp_min(_SHORTEST)
+                scale[here] /= lengths.clamp_min(SHORTEST)
             if drop > 0.0:
                 part.mul_(torch.rand_like(part).ge_(drop))
         products = F.linear(x_t, weight) * scale
@@ -87,7 +88,7 @@ class SparseDenoising:
         weight, bias = self.denoiser.output.weight, self.denoiser.output.bias
         square = (hidden @ (weight.t() @ weight) * hidden).sum(1)
         length = square + 2.0 * hidden @ (weight.t() @ bias) + bias.square().sum()
-        at_ones = (rows.sums(weight) * hidden).sum(1) + rows.sums(bias.unsqueeze(1)).squeeze(1)
+        at_ones = (rows @ weight * hidden).sum(1) + (rows @ bias.unsqueeze(1)).squeeze(1)
         return length - 2.0 * at_ones + rows.counts.to(hidden)
 
     def predicted_sums(self, hidden: Tensor, table: Tensor) -> Tensor:
@@ -98,11 +99,7 @@ class SparseDenoising:
 
     @torch.no_grad()
     def best_columns(self, blocks: Iterable[BinaryRows]) -> np.ndarray:
-        r"""Send clean rows through the reverse chain and name each row's largest column.
-
-        All along, :math:`x_t = \gamma_t x_0 + W_2 m_t + \delta_t b_2`: numbers
-        :math:`\gamma, \delta` that all rows share and a vector m of the hidden layer's width.
-        The last step's share of x_t is 0, so that x_0 itself is no part of the result.
+        """Send clean rows through the reverse chain and name each row's largest column.
 
         Args:
             blocks: clean rows; dense scores exist for a tile of a block at a time.
@@ -110,16 +107,15 @@ class SparseDenoising:
         Returns:
             `[rows]` int64 columns, 0 ([PAD]) never among them.
         """
-        chain = _Chain(self.denoiser, self.diffusion)
+        chain = HiddenChain(self.denoiser, self.diffusion)
         weight, bias = self.denoiser.output.weight, self.denoiser.output.bias
         found = [np.zeros(0, np.int64)]
         for rows in blocks:
-            mixed, share = chain.run(rows)
-            found.append(_largest_columns(mixed, weight, bias, share))
+            found.append(_largest_columns(*chain.mixture(rows), weight, bias))
         return np.concatenate(found)
 
 
-def _largest_columns(mixed: Tensor, weight: Tensor, bias: Tensor, share: float) -> np.ndarray:
+def _largest_columns(mixed: Tensor, share: float, weight: Tensor, bias: Tensor) -> np.ndarray:
     """Name the largest column but the first of each row of `mixed W_2^T + share b_2`, `[b]`.
 
     Columns come in tiles that fit a core's cache: the whole matrix takes two to five times as long,
@@ -142,38 +138,3 @@ def _largest_columns(mixed: Tensor, weight: Tensor, bias: Tensor, share: float) 
         better = values > best
         best[better], found[better] = values[better], columns[better] + first
     return found
-
-
-class _Chain:
-    """The reverse chain in the width of the hidden layer; what all rows share is computed once."""
-
-    def __init__(self, denoiser: Denoiser, diffusion: GaussianDiffusion) -> None:
-        self.denoiser, self.diffusion = denoiser, diffusion
-        self.weight, self.bias = denoiser.output.weight, denoiser.output.bias
-        self.inward = denoiser.row_input.weight.t().contiguous()
-        self.again, self.shift = self.weight.t() @ self.inward, self.bias @ self.inward
-        self.gram, self.lean = self.weight.t() @ self.weight, self.bias @ self.weight
-        self.size = self.bias.square().sum()
-
-    def run(self, rows: BinaryRows) -> tuple[Tensor, float]:
-        """Return m `[b, hidden]` and delta of the rows after all steps."""
-        known, own, share = rows.sums(self.inward), 1.0, 0.0
-        mixed = torch.zeros_like(known)
-        along = rows.sums(self.weight)
-        height = rows.sums(self.bias.unsqueeze(1)).squeeze(1)
-        for step in reversed(range(self.diffusion.steps)):
-            products = own * known + mixed @ self.again + share * self.shift
-            if self.denoiser.normalise:
-                square = own * own * rows.counts.to(known) + share * share * self.size
-                square = square + (mixed @ self.gram * mixed).sum(1)
-                square = square + 2.0 * own * ((along * mixed).sum(1) + share * height)
-                square = square + 2.0 * share * (mixed @ self.lean)
-                products /= square.clamp_min(0.0).sqrt().clamp_min(_SHORTEST).unsqueeze(1)
-            t = torch.tensor([step], device=known.device)
-            bias = self.denoiser.row_input.bias + self.denoiser.step_bias(t)
-            hidden = torch.tanh(products + bias)
-            clean = float(self.diffusion.clean_share[step])
-            noisy = float(self.diffusion.noisy_share[step])
-            mixed = clean * hidden + noisy * mixed
-            own, share = noisy * own, clean + noisy * share
-        return mixed, share

@@ -275,7 +275,7 @@ def test_rows_are_made_for_a_block_of_users_at_a_time(tmp_path, monkeypatch):
     sizes, denoise = [], HiddenChain.denoise
 
     def watched(chain, rows, n_steps):
-        sizes.append(rows.shape[0])
+        sizes.append(len(rows))
         return denoise(chain, rows, n_steps)
 
     monkeypatch.setattr(HiddenChain, "denoise", watched)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_slif.errors import ConfigError
+from recbole_slif.graph.binary_rows import BinaryRows
 from recbole_slif.graph.bipartite import bipartite_matrix
 from recbole_slif.graph.dropout import drop_entries
 from recbole_slif.graph.predicted import top_items
@@ -119,7 +120,8 @@ class GraphGeneration(nn.Module):
         chain = HiddenChain(self.denoisers[number], self.diffusion)
         for users in self.users.split(self.settings["denoiser_batch_size"]):
             known = self.interactions[users.numpy()]
-            scores = chain.denoise(known, self.settings["sampling_steps"])
+            rows_known = BinaryRows.from_csr(known)
+            scores = chain.denoise(rows_known, self.settings["sampling_steps"])
             hidden = None if self.settings["rebuild_observed"] else known
             rows, items = top_items(scores, self.settings["rebuild_k"], hidden)
             users_found.append(users.numpy()[rows])
