@@ -145,13 +145,14 @@ class SharedEvaluator(BlockedFullSortEvaluator):
         super().__init__(config, collector, block_users, should_stop=guard.check_alone)
         self.guard = guard
 
-    def _own_starts(self, n_users: int) -> range:
-        step = self.block_users
-        return range(process_group.rank() * step, n_users, process_group.world_size() * step)
+    def _own(self, n_users: int) -> np.ndarray:
+        blocks = np.arange(n_users) // self.block_users
+        return np.flatnonzero(blocks % process_group.world_size() == process_group.rank())
 
-    def _starts(self, n_users: int) -> range:
-        # whoever has no block ranks the first one, for the shape of the lists, and drops it
-        return self._own_starts(n_users) or super()._starts(n_users)[:1]
+    def _positions(self, n_users: int) -> np.ndarray:
+        # whoever has no block ranks the first user, for the shape of the lists, and drops it
+        own = self._own(n_users)
+        return own if len(own) else super()._positions(n_users)[:1]
 
     @torch.no_grad()
     def collect(self, model: Any, loader: Any, show_progress: bool = False) -> DataStruct:
@@ -162,11 +163,7 @@ class SharedEvaluator(BlockedFullSortEvaluator):
 
         struct = process_group.together(own, self.guard)
         n_users = len(self.lists(loader).users)
-        blocks = [
-            np.arange(start, min(start + self.block_users, n_users))
-            for start in self._own_starts(n_users)
-        ]
-        users = torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *blocks]))
+        users = torch.from_numpy(self._own(n_users))
         for name in _BY_USER:
             if name in struct:
                 mine = struct.get(name)

@@ -1,9 +1,10 @@
 """Full-sort evaluation in blocks: one propagation, one kept score matrix, RecBole's metrics.
 
 RecBole's own loop builds a fresh score matrix, a dense matrix of positives and several index
-tensors for each batch. Here scores go into one kept buffer (`scoring`), history and positives are
-flat index lists cut from a CSR layout, and only the top K leave the block. The metric classes are
-RecBole's, fed with the same data structure, so the figures are the same to the last digit.
+tensors for each batch. Here scores go into one kept buffer (`scoring`), of as many items as can be
+among the best (`longest_first`), known and held-out items are flat index lists cut from a CSR
+layout, and only the top K leave the block. The metric classes are RecBole's, fed with the same data
+structure, so the figures are the same to the last digit.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,10 +25,12 @@ from recbole.evaluator.register import metric_information
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_slif.ranking import exact_top_k
+from recbole_slif.data.pairs import slice_rows
 from recbole_slif.scoring import BlockScorer
+from recbole_slif.top_items import TopItems
 
 BLOCK_USERS = 256
+_Block = TypeVar("_Block")
 
 
 class SafeCollector(Collector):
@@ -59,46 +62,43 @@ def _rank_collector(config: Any) -> Collector | None:
 
 
 @dataclass(frozen=True)
+class ItemLists:
+    """A list of items for each of n users.
+
+    Attributes:
+        indptr: `[n + 1]` int64, where each list begins.
+        items: item ids, int64.
+    """
+
+    indptr: np.ndarray
+    items: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Iterable[Tensor]) -> ItemLists:
+        """Join lists of ids."""
+        tensors = list(lists)
+        indptr = np.cumsum([0, *(len(entry) for entry in tensors)], dtype=np.int64)
+        joined = torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.int64)
+        return cls(indptr, joined.to(torch.int64).numpy())
+
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows among the positions `[b]` and items `[m]` of the lists there."""
+        return slice_rows(self.indptr, self.items, positions)
+
+
+@dataclass(frozen=True)
 class EvalLists:
     """Who is evaluated, on what, without what.
 
     Attributes:
         users: evaluated users `[n]`, int64, in the loader's order.
-        positive_indptr, positive_items: CSR of each user's held-out items.
-        history_indptr, history_items: CSR of each user's items that must not be recommended.
+        positives: each user's held-out items.
+        known: each user's items that must not be recommended.
     """
 
     users: np.ndarray
-    positive_indptr: np.ndarray
-    positive_items: np.ndarray
-    history_indptr: np.ndarray
-    history_items: np.ndarray
-
-    def flat(
-        self, which: str, start: int, stop: int, strides: tuple[int, int], device: Any
-    ) -> Tensor:
-        """Flat places of `which` (positive or history) in a block of `[stop - start, n_items]`.
-
-        Args:
-            which: the list.
-            start: first user's position.
-            stop: position after the last one's.
-            strides: how far apart in memory two users, and two items, are.
-            device: where the places are wanted.
-        """
-        indptr = getattr(self, f"{which}_indptr")
-        items = getattr(self, f"{which}_items")[indptr[start] : indptr[stop]]
-        counts = np.diff(indptr[start : stop + 1])
-        rows = np.repeat(np.arange(stop - start, dtype=np.int64) * strides[0], counts)
-        return torch.from_numpy(rows + items * strides[1]).to(device)
-
-
-def _csr(lists: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    tensors = list(lists)
-    indptr = np.zeros(len(tensors) + 1, dtype=np.int64)
-    np.cumsum([len(entry) for entry in tensors], out=indptr[1:])
-    joined = torch.cat(tensors) if tensors else torch.zeros(0, dtype=torch.int64)
-    return indptr, joined.to(torch.int64).numpy()
+    positives: ItemLists
+    known: ItemLists
 
 
 def eval_lists(loader: Any) -> EvalLists:
@@ -107,17 +107,27 @@ def eval_lists(loader: Any) -> EvalLists:
         users, indptr, items = loader.pairs.positives(loader.phase)
         rows, masked = loader.pairs.before(loader.phase).slice_rows(users)
         counts = np.bincount(rows, minlength=len(users))
-        history_indptr = np.concatenate(([0], np.cumsum(counts)))
-        return EvalLists(users, indptr, items, history_indptr, masked)
+        known = ItemLists(np.concatenate(([0], np.cumsum(counts))), masked)
+        return EvalLists(users, ItemLists(indptr, items), known)
     users = loader.uid_list.numpy()
-    positive = _csr(loader.uid2positive_item[users])
-    history = _csr(loader.uid2history_item[users])
-    return EvalLists(users, *positive, *history)
+    positives = ItemLists.of(loader.uid2positive_item[users])
+    return EvalLists(users, positives, ItemLists.of(loader.uid2history_item[users]))
 
 
 def supports(loader: Any) -> bool:
     """Tell whether `loader` lists users for full-sort ranking (not samples, not sequences)."""
     return isinstance(loader, FullSortEvalDataLoader) and not loader.is_sequential
+
+
+def _collect_ranks(
+    ranker: Collector, scorer: BlockScorer, lists: EvalLists, positions: np.ndarray
+) -> None:
+    """Give a block's whole rows to RecBole's collector."""
+    users = lists.users[positions]
+    scores, _ = scorer.without(*lists.known.at(positions), users, int(positions[0]))
+    held_out = (torch.from_numpy(part) for part in lists.positives.at(positions))
+    places = (part.to(scores.device) for part in held_out)
+    ranker.eval_batch_collect(scores.contiguous(), None, *places)
 
 
 class BlockedFullSortEvaluator:
@@ -195,57 +205,58 @@ class BlockedFullSortEvaluator:
         """Score all users of `loader`; return what RecBole's metric classes read."""
         model.eval()
         lists = self.lists(loader)
+        positions = self._positions(len(lists.users))
         scorer = BlockScorer(model, loader._dataset, getattr(loader, "user_df", None))
-        found: dict[str, list[Tensor]] = {}
-        for start, stop in self._blocks(len(lists.users), show_progress):
-            strides = scorer.strides(stop - start)
-            known = lists.flat("history", start, stop, strides, "cpu")
-            scores, maxima = scorer.without(known, lists.users[start:stop], start)
-            width, device = scores.shape[1], scores.device
-            positives = lists.flat("positive", start, stop, (width, 1), device)
-            if self._ranker is not None:
-                rows = torch.div(positives, width, rounding_mode="floor")
-                whole = scores.contiguous()
-                self._ranker.eval_batch_collect(whole, None, rows, positives - rows * width)
-            counts = torch.from_numpy(np.diff(lists.positive_indptr[start : stop + 1]))
-            for name, part in self._top(scores, maxima, positives, counts.to(device)).items():
-                found.setdefault(name, []).append(part)
-        for name, parts in found.items():
-            self.collector.data_struct.set(name, torch.cat(parts))
-        struct = self.collector.get_data_struct()
-        if self._ranker is not None:
-            struct.set("rec.meanrank", self._ranker.get_data_struct().get("rec.meanrank"))
-        return struct
-
-    def _top(
-        self, scores: Tensor, maxima: Tensor | None, positives: Tensor, counts: Tensor
-    ) -> dict[str, Tensor]:
-        """A block's lists: the top K items and, beside the hits, the number of positives."""
+        struct = self.collector.data_struct
         need = self.collector.register.need
-        if not (need("rec.topk") or need("rec.items")):
-            return {}
-        rows, width = scores.shape
-        top = exact_top_k(scores, max(self.config["topk"]), maxima)
-        found = {"rec.items": top} if need("rec.items") else {}
-        if not need("rec.topk"):
-            return found
-        if self._flags.numel() < scores.numel() or self._flags.device != scores.device:
-            self._flags = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
-        offsets = torch.arange(rows, device=scores.device).unsqueeze(1) * width
-        self._flags[positives] = True
-        hits = self._flags[top + offsets]
-        self._flags[positives] = False
-        return {**found, "rec.topk": torch.cat((hits.long(), counts.unsqueeze(1)), dim=1)}
+        if need("rec.topk") or need("rec.items"):
+            width = max(self.config["topk"])
+            top = TopItems(scorer, lists.users, lists.known.at, width, self.block_users)
+            blocks = top.blocks(positions)
+            parts = [
+                self._found(top.top(block)[0], lists.positives.at(block.positions), scorer.n_items)
+                for block in self._shown(blocks, show_progress)
+            ]
+            order = np.argsort(np.concatenate([block.positions for block in blocks]))
+            items, hits = (torch.cat(each)[order] for each in zip(*parts, strict=True))
+            if need("rec.items"):
+                struct.set("rec.items", items)
+            if need("rec.topk"):
+                counts = torch.from_numpy(np.diff(lists.positives.indptr)[positions])
+                columns = hits.long(), counts.to(hits.device).unsqueeze(1)
+                struct.set("rec.topk", torch.cat(columns, dim=1))
+        found = self.collector.get_data_struct()
+        if self._ranker is not None:
+            for start in self._shown(range(0, len(positions), self.block_users), show_progress):
+                part = positions[start : start + self.block_users]
+                _collect_ranks(self._ranker, scorer, lists, part)
+            found.set("rec.meanrank", self._ranker.get_data_struct().get("rec.meanrank"))
+        return found
 
-    def _starts(self, n_users: int) -> range:
-        return range(0, n_users, self.block_users)
+    def _found(
+        self, top: Tensor, positives: tuple[np.ndarray, np.ndarray], n_items: int
+    ) -> tuple[Tensor, Tensor]:
+        """A block's lists `[b, K]` and which of their items are held out, bool `[b, K]`."""
+        cells = len(top) * n_items
+        if self._flags.numel() < cells or self._flags.device != top.device:
+            self._flags = torch.zeros(cells, dtype=torch.bool, device=top.device)
+        rows, items = positives
+        held_out = torch.from_numpy(rows * n_items + items).to(top.device)
+        starts = torch.arange(len(top), device=top.device).unsqueeze(1) * n_items
+        self._flags[held_out] = True
+        hits = self._flags[top + starts]
+        self._flags[held_out] = False
+        return top, hits
 
-    def _blocks(self, n_users: int, show_progress: bool) -> Iterator[tuple[int, int]]:
-        starts = self._starts(n_users)
+    def _positions(self, n_users: int) -> np.ndarray:
+        """Which of the evaluated users are ranked here, ascending."""
+        return np.arange(n_users)
+
+    def _shown(self, blocks: Sequence[_Block], show_progress: bool) -> Iterator[_Block]:
         leave = not sys.stderr.isatty()
         with tqdm(
-            starts, desc="Evaluate   ", ncols=100, disable=not show_progress, leave=leave
+            blocks, desc="Evaluate   ", ncols=100, disable=not show_progress, leave=leave
         ) as bar:
-            for start in bar:
+            for block in bar:
                 self.should_stop()
-                yield start, min(start + self.block_users, n_users)
+                yield block

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,30 +15,67 @@ _ENOUGH = 4  # groups are searched where there are more than so many for each on
 def exact_top_k(scores: Tensor, k: int, maxima: Tensor | None = None) -> Tensor:
     """Return the column numbers `[rows, k]` that `torch.topk` would give, ties included.
 
-    The k groups of columns with the largest maxima hold the k largest scores, so only they are
-    searched. Where the first k + 1 values are not all different the order is a matter of the
-    implementation; such rows go through `torch.topk` itself.
+    Where the first k + 1 values are not all different the order is a matter of the implementation;
+    such rows go through `torch.topk` itself.
 
     Args:
         scores: `[rows, width]`, row by row in memory or the transposed view of such a matrix.
         k: How many, at most `width`.
-        maxima: `[width // GROUP, rows]` maxima of complete groups, where they are known; for the
-            transposed view alone.
+        maxima: See `largest`.
     """
-    by_column = scores.shape[0] > 1 and scores.stride() == (1, scores.shape[0])
-    size = GROUP if by_column else _ROW_GROUP
-    if scores.device.type != "cpu" or scores.shape[1] // size <= _ENOUGH * (k + 1):
+    if scores.device.type != "cpu" or not _searchable(scores, k + 1):
         return torch.topk(scores.contiguous(), k, dim=-1).indices
-    if by_column:
-        columns, values = _by_column(scores.T, k + 1, maxima)
-    else:
-        columns, values = _by_row(scores, k + 1)
-    best = torch.topk(values, k + 1, dim=1)
-    result = torch.gather(columns, 1, best.indices[:, :k])
-    unsure = (best.values[:, 1:] == best.values[:, :-1]).any(dim=1)
+    columns, values = largest(scores, k + 1, maxima)
+    result, unsure = columns[:, :k].contiguous(), tied(values)
     if bool(unsure.any()):
         result[unsure] = torch.topk(scores[unsure].contiguous(), k, dim=-1).indices
     return result
+
+
+def largest(scores: Tensor, count: int, maxima: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return columns and values `[rows, count]` of each row's largest scores, best first.
+
+    The groups of columns with the largest maxima hold the largest scores, so only they are
+    searched. Equal values come in any order.
+
+    Args:
+        scores: `[rows, width]` on a CPU, row by row in memory or the transposed view of such a
+            matrix.
+        count: How many, at most `width`.
+        maxima: `[width // GROUP, rows]` maxima of complete groups, where they are known; for the
+            transposed view alone.
+    """
+    if not _searchable(scores, count):
+        best = torch.topk(scores.contiguous(), count, dim=1)
+        return best.indices, best.values
+    if _group(scores) == GROUP:
+        columns, values = _by_column(scores.T, count, maxima)
+    else:
+        columns, values = _by_row(scores, count)
+    best = _best(values, count)
+    columns, values = torch.gather(columns, 1, best), torch.gather(values, 1, best)
+    ordered = torch.sort(values, dim=1, descending=True)
+    return torch.gather(columns, 1, ordered.indices), ordered.values
+
+
+def tied(values: Tensor) -> Tensor:
+    """Tell of which rows `[rows]` two neighbours of sorted `values [rows, count]` are equal."""
+    return (values[:, 1:] == values[:, :-1]).any(dim=1)
+
+
+def _group(scores: Tensor) -> int:
+    by_column = scores.shape[0] > 1 and scores.stride() == (1, scores.shape[0])
+    return GROUP if by_column else _ROW_GROUP
+
+
+def _searchable(scores: Tensor, count: int) -> bool:
+    return scores.shape[1] // _group(scores) > _ENOUGH * count
+
+
+def _best(values: Tensor, count: int) -> Tensor:
+    """Places `[rows, count]` of the largest of each row, in any order; numpy is the faster here."""
+    first = values.shape[1] - count
+    return torch.from_numpy(np.argpartition(values.numpy(), first, axis=1)[:, first:])
 
 
 def _members(groups: Tensor, size: int, width: int) -> Tensor:
@@ -53,8 +91,7 @@ def _by_row(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Columns that hold each row's `count` largest scores, and those scores."""
     rows, width = scores.shape
     whole = scores[:, : width // _ROW_GROUP * _ROW_GROUP].reshape(rows, -1, _ROW_GROUP)
-    groups = torch.topk(whole.amax(dim=2), count, dim=1, sorted=False).indices
-    columns = _members(groups, _ROW_GROUP, width)
+    columns = _members(_best(whole.amax(dim=2), count), _ROW_GROUP, width)
     return columns, torch.gather(scores, 1, columns)
 
 
@@ -63,15 +100,14 @@ def _by_column(memory: Tensor, count: int, maxima: Tensor | None) -> tuple[Tenso
     width, rows = memory.shape
     if maxima is None:
         maxima = memory[: width // GROUP * GROUP].view(-1, GROUP, rows).amax(dim=1)
-    columns = _members(_largest(maxima, count), GROUP, width)
+    columns = _members(_best_groups(maxima, count), GROUP, width)
     places = columns * rows + torch.arange(rows).unsqueeze(1)
     return columns, memory.reshape(-1).index_select(0, places.view(-1)).view(rows, -1)
 
 
-def _largest(memory: Tensor, count: int) -> Tensor:
+def _best_groups(memory: Tensor, count: int) -> Tensor:
     """Places `[rows, count]` of the largest of each column of `[width, rows]`, in any order."""
     if len(memory) // GROUP <= _ENOUGH * count:
-        return torch.topk(memory.T.contiguous(), count, dim=1, sorted=False).indices
+        return _best(memory.T.contiguous(), count)
     places, values = _by_column(memory, count, None)
-    best = torch.topk(values, count, dim=1, sorted=False).indices
-    return torch.gather(places, 1, best)
+    return torch.gather(places, 1, _best(values, count))

@@ -16,10 +16,11 @@ import torch
 from recbole_slif.checkpoint import load_model
 from recbole_slif.console import Parser
 from recbole_slif.errors import ConfigError, DataError
-from recbole_slif.ranking import exact_top_k
 from recbole_slif.scoring import BlockScorer
+from recbole_slif.top_items import TopItems
 
 SPLITS = ("train", "valid", "test")
+LISTS_AT_ONCE = 1 << 16  # users whose lists are held
 _TITLES = ("title", "name", "movie_title", "item_name")
 
 
@@ -184,36 +185,16 @@ def top_lists(
         exclude: splits whose items are not recommended to their user.
     """
     table = trained.bundle.pairs.table(*exclude)
-    scorer = BlockScorer(trained.model, trained.dataset)
-    step = trained.config["eval_block_users"]
-    for start in range(0, len(users), step):
-        block = users[start : start + step]
-        items, scores = _top(scorer, block, (table.indptr, table.values), k)
-        for row, user in enumerate(block):
-            left = scores[row] > -np.inf
-            yield int(user), items[row][left], scores[row][left]
-
-
-@torch.no_grad()
-def _top(
-    scorer: BlockScorer, users: np.ndarray, history: tuple[np.ndarray, np.ndarray], k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    scores = scorer.scores(users)
-    mask_history(scores, users, history)
-    top = exact_top_k(scores, min(k, scores.shape[1]))
-    return top.cpu().numpy(), torch.gather(scores, 1, top).cpu().numpy()
-
-
-def mask_history(
-    scores: torch.Tensor, users: np.ndarray, history: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """Put [PAD] and what each user has met to minus infinity in scores `[len(users), n_items]`."""
-    indptr, items = history
-    counts = indptr[users + 1] - indptr[users]
-    rows = np.repeat(np.arange(len(users)), counts)
-    seen = np.concatenate([items[indptr[user] : indptr[user + 1]] for user in users])
-    scores[:, 0] = -np.inf
-    scores[torch.from_numpy(rows), torch.from_numpy(seen)] = -np.inf
+    top = TopItems(
+        BlockScorer(trained.model, trained.dataset),
+        users,
+        lambda positions: table.slice_rows(users[positions]),
+        min(k, trained.dataset.item_num),
+        trained.config["eval_block_users"],
+    )
+    for position, items, scores in top.lists(LISTS_AT_ONCE):
+        left = scores > -torch.inf
+        yield int(users[position]), items[left].cpu().numpy(), scores[left].cpu().numpy()
 
 
 # ---- options -----------------------------------------------------------------------------------

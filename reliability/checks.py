@@ -45,7 +45,7 @@ CHECKS: tuple[Check, ...] = (
         "mutation",
         "tests see bugs planted on purpose",
         "reliability.mutation:cases",
-        265,
+        270,
     ),
     Check(
         "kills",

@@ -6,7 +6,7 @@ from recbole.trainer import Trainer
 
 from recbole_slif.evaluation import (
     BlockedFullSortEvaluator,
-    EvalLists,
+    ItemLists,
     SafeCollector,
     supports,
 )
@@ -99,13 +99,13 @@ def test_a_block_holds_the_users_that_the_key_names(folder, monkeypatch, users):
     config, bundle, valid, _ = loaders(folder, eval_block_users=users)
     model = Tables(bundle.dataset, 1, ties=True)
     wanted = Trainer(config, model).evaluate(valid, load_best_model=False)
-    sizes, score = [], BlockScorer.scores
+    sizes, score = [], BlockScorer.without
 
-    def watched(scorer, block, start=0):
+    def watched(scorer, rows, known, block, start=0):
         sizes.append(len(block))
-        return score(scorer, block, start)
+        return score(scorer, rows, known, block, start)
 
-    monkeypatch.setattr(BlockScorer, "scores", watched)
+    monkeypatch.setattr(BlockScorer, "without", watched)
     assert_same(SlifTrainer(config, model).evaluate(valid, load_best_model=False), wanted)
     assert sum(sizes) == len(valid.uid_list) and max(sizes) == min(users, len(valid.uid_list))
 
@@ -131,8 +131,7 @@ def test_metrics_of_items_work(folder):
     scores = model.users[lists.users] @ model.items.T
     scores[:, 0] = -np.inf
     for row in range(len(lists.users)):
-        seen = lists.history_items[lists.history_indptr[row] : lists.history_indptr[row + 1]]
-        scores[row, seen] = -np.inf
+        scores[row, lists.known.at(np.array([row]))[1]] = -np.inf
     top = torch.topk(scores, 5, dim=1).indices
     assert first["itemcoverage@5"] == pytest.approx(len(top.unique()) / bundle.dataset.item_num)
 
@@ -230,22 +229,20 @@ def test_tiles_hold_the_bits_of_the_whole_product(monkeypatch, dim, users, items
     wanted[left_out] = -torch.inf
     wanted[:, 0] = -torch.inf
     k = max(1, items // 300)
-    by_user, by_item = scorer.strides(users)
     for _ in range(2):  # the second time into a buffer that holds the first
-        scores, maxima = scorer.without(rows * by_user + columns * by_item, ids, 0)
+        scores, maxima = scorer.without(rows.numpy(), columns.numpy(), ids)
         assert torch.equal(scores, wanted)
         whole = wanted[:, : items // GROUP * GROUP].view(users, items // GROUP, GROUP)
         assert torch.equal(maxima.T, whole.amax(dim=2))
         assert torch.equal(exact_top_k(scores, k, maxima), torch.topk(wanted, k).indices)
 
 
-def test_flat_positions_by_loop():
+def test_lists_at_positions_by_loop():
     rng = np.random.default_rng(0)
     rows = [rng.permutation(9)[: rng.integers(0, 5)] for _ in range(6)]
-    indptr = np.cumsum([0, *map(len, rows)])
-    items = np.concatenate(rows)
-    lists = EvalLists(np.arange(6), indptr, items, indptr, items)
-    wanted = [(at - 2) * 9 + item for at in (2, 3, 4) for item in rows[at]]
-    assert lists.flat("history", 2, 5, (9, 1), "cpu").tolist() == wanted
-    wanted = [item * 3 + at - 2 for at in (2, 3, 4) for item in rows[at]]
-    assert lists.flat("history", 2, 5, (1, 3), "cpu").tolist() == wanted
+    lists = ItemLists.of(map(torch.from_numpy, rows))
+    assert lists.indptr.tolist() == np.cumsum([0, *map(len, rows)]).tolist()
+    wanted = [(place, item) for place, at in enumerate((4, 2, 2)) for item in rows[at].tolist()]
+    found = lists.at(np.array([4, 2, 2]))
+    assert list(zip(*(part.tolist() for part in found), strict=True)) == wanted
+    assert [len(part) for part in ItemLists.of([]).at(np.zeros(0, np.int64))] == [0, 0]

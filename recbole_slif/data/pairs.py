@@ -20,6 +20,17 @@ def _sorted_distinct(keys: np.ndarray) -> np.ndarray:
     return keys[first]
 
 
+def slice_rows(
+    indptr: np.ndarray, values: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `(position in rows, value)` of all entries of the given rows of a CSR, row by row."""
+    starts = indptr[rows]
+    counts = indptr[rows + 1] - starts
+    position = np.repeat(np.arange(len(rows)), counts)
+    within = np.arange(len(position)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return position, values[starts[position] + within]
+
+
 class PairTable:
     """Distinct (row, value) pairs, sorted, with exact draws from what a row does not have.
 
@@ -50,10 +61,7 @@ class PairTable:
 
     def slice_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return `(position in rows, value)` of all pairs of the given rows, row by row."""
-        counts = self.counts[rows]
-        position = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(position)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return position, self.values[self.indptr[rows][position] + within]
+        return slice_rows(self.indptr, self.values, rows)
 
     @cached_property
     def _gap_keys(self) -> np.ndarray:

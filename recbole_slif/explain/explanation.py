@@ -15,12 +15,11 @@ from recbole_slif import factory
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.explain.facts import ItemFacts, SharedFact, readable
 from recbole_slif.explain.views import Inside, Views, look_inside, nearest
-from recbole_slif.scoring import BlockScorer
+from recbole_slif.scoring import BlockScorer, leave_out
 from recbole_slif.trained import (
     SPLITS,
     Trained,
     check_list_options,
-    mask_history,
     open_trained,
     top_lists,
 )
@@ -229,7 +228,7 @@ def given_items(
     for user in users:
         scores = scorer.scores(np.array([user]))
         raw = scores[0, torch.from_numpy(items)].tolist()
-        mask_history(scores, np.array([user]), (table.indptr, table.values))
+        leave_out(scores, *table.slice_rows(np.array([user])))
         row = scores[0]
         ranks = [
             None if row[item] == -np.inf else 1 + int((row > row[item]).sum()) for item in items
