@@ -2,10 +2,12 @@
 
     python -m benchmarks.ranking --data FOLDER
     python -m benchmarks.ranking --data FOLDER --users 8192 --rounds 5 --at-once 64 256
+    python -m benchmarks.ranking --data FOLDER --checkpoint RUN_FOLDER
 
-The users and histories are a public data set's, the tables random. RecBole's scoring, masking and
-collecting run at one user at once, its default at this size, and at the numbers of `--at-once`;
-sides take turns and minima are compared, since other programs can only add to them.
+The users and histories are a public data set's, the tables random or those of a trained run, whose
+lengths let most items be left out. RecBole's scoring, masking and collecting run at one user at
+once, its default at this size, and at the numbers of `--at-once`; sides take turns and minima are
+compared, since other programs can only add to them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from benchmarks.dataset import Settings, settings_of
 from benchmarks.measure import PeakMemory, clock_for, heading, seconds, threads_kept, write_result
 from benchmarks.sides import METRICS
 from recbole_slif import factory
+from recbole_slif.checkpoint import load_model
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import EvalLoader
 from recbole_slif.errors import SlifError
@@ -44,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder of the data sets' folders (default: $RECBOLE_SLIF_DATA)",
     )
     own.add_argument("--dataset", default="amazon-book")
+    own.add_argument("--checkpoint", help="run whose tables and data set are taken (default: none)")
     own.add_argument("--users", type=int, default=0, help="ranked users (default: all of them)")
     own.add_argument("--at-once", type=int, nargs="+", default=[64, 256], help="RecBole's batches")
     own.add_argument("--dim", type=int, default=64)
@@ -53,14 +57,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Tables:
-    """Random embeddings that both sides score with."""
+    """Embeddings that both sides score with."""
 
-    def __init__(self, n_users: int, n_items: int, dim: int) -> None:
-        """Draw the tables `[n_users, dim]` and `[n_items, dim]`."""
+    def __init__(self, users: torch.Tensor, items: torch.Tensor) -> None:
+        """Keep the tables `[n_users, dim]` and `[n_items, dim]`."""
+        self.users, self.items = users.detach(), items.detach()
+
+    @classmethod
+    def drawn(cls, n_users: int, n_items: int, dim: int) -> Tables:
+        """Draw random tables."""
         drawn = torch.Generator().manual_seed(0)
-        self.users, self.items = (
-            torch.randn(rows, dim, generator=drawn) for rows in (n_users, n_items)
-        )
+        return cls(*(torch.randn(rows, dim, generator=drawn) for rows in (n_users, n_items)))
 
     def eval(self) -> None:
         """Nothing to switch."""
@@ -74,14 +81,20 @@ class Run:
     """One data set's users, ranked by either side."""
 
     def __init__(self, chosen: argparse.Namespace) -> None:
-        """Read the data set and draw the tables."""
+        """Read the data set; draw the tables or take a trained run's."""
         settings = {"data_path": chosen.data, "state": "CRITICAL", "use_gpu": False}
-        bundle = factory.load_data(SlifConfig("LightGCN", chosen.dataset, None, settings))
+        if chosen.checkpoint:
+            _, trained, bundle = load_model(chosen.checkpoint, settings)
+            self.name = type(trained).__name__
+            self.model = Tables(*trained.score_tables())
+        else:
+            bundle = factory.load_data(SlifConfig("LightGCN", chosen.dataset, None, settings))
+            sizes = bundle.dataset.user_num, bundle.dataset.item_num
+            self.model = Tables.drawn(*sizes, chosen.dim)
         self.loader: EvalLoader = bundle.test_data
         self.settings: Settings = settings_of("LightGCN", True, METRICS)
         self.settings["metric_decimal_place"] = 12
         self.n_items = int(bundle.dataset.item_num)
-        self.model = Tables(bundle.dataset.user_num, self.n_items, chosen.dim)
         if chosen.users:
             self.loader = _first(self.loader, chosen.users)
         self.evaluator = BlockedFullSortEvaluator(self.settings)
@@ -152,13 +165,15 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
     wanted = metrics.evaluate(run.recboles(max(chosen.at_once), run.n_users))
     least = {name: min(times) for name, times in sides.items()}
     best = min(value for name, value in least.items() if name.endswith("at once"))
+    taken_from = "--checkpoint RUN_FOLDER " if chosen.checkpoint else ""
     command = (
-        f"python -m benchmarks.ranking --data FOLDER --users {chosen.users} "
+        f"python -m benchmarks.ranking --data FOLDER {taken_from}--users {chosen.users} "
         f"--rounds {chosen.rounds} --at-once {' '.join(map(str, chosen.at_once))}"
     )
     return {
         **heading(command),
         "load_average": os.getloadavg(),
+        "tables": "random" if not chosen.checkpoint else f"of {run.name}, trained",
         "users": run.n_users,
         "items": run.n_items - 1,
         "seconds": least,

@@ -46,14 +46,14 @@ def largest(scores: Tensor, count: int, maxima: Tensor | None = None) -> tuple[T
             transposed view alone.
     """
     if not _searchable(scores, count):
-        best = torch.topk(scores.contiguous(), count, dim=1)
-        return best.indices, best.values
+        values, columns = torch.topk(scores.contiguous(), count, dim=1)
+        return columns, values
     if _group(scores) == GROUP:
         columns, values = _by_column(scores.T, count, maxima)
     else:
         columns, values = _by_row(scores, count)
-    best = _best(values, count)
-    columns, values = torch.gather(columns, 1, best), torch.gather(values, 1, best)
+    places = _best(values, count)
+    columns, values = torch.gather(columns, 1, places), torch.gather(values, 1, places)
     ordered = torch.sort(values, dim=1, descending=True)
     return torch.gather(columns, 1, ordered.indices), ordered.values
 

@@ -19,6 +19,7 @@ from recbole_slif.data.dataset import MultimodalKGDataset
 from recbole_slif.errors import DataError
 from recbole_slif.factory import load_data
 from recbole_slif.graph.sparse import SparseOperator
+from recbole_slif.quick_start import run
 
 TINY = Sizes(
     n_users=60,
@@ -270,7 +271,8 @@ def test_reading_is_timed_beside_recboles(tmp_path, monkeypatch, capsys):
     assert data_path.main(["--datasets=tiny", f"--data={tmp_path / 'none'}"]) == 1
 
 
-def test_ranking_of_tiny_files(tmp_path, capsys):
+def test_ranking_of_tiny_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     write_files(synthetic_data(TINY, 0), tmp_path / "data", "tiny")
     path = tmp_path / "found.json"
     words = [f"--data={tmp_path / 'data'}", "--dataset=tiny", "--rounds=1", "--at-once", "8", "16"]
@@ -284,8 +286,13 @@ def test_ranking_of_tiny_files(tmp_path, capsys):
         "RecBole, 8 at once",
         "RecBole, 16 at once",
     }
-    assert set(found["seconds"]) == sides
+    assert set(found["seconds"]) == sides and found["tables"] == "random"
     assert "times faster than the best" in capsys.readouterr().out
+    settings = {"data_path": str(tmp_path / "data"), "epochs": 1, "checkpoint_dir": str(tmp_path)}
+    trained = run("BPR", "tiny", overrides=settings)
+    assert ranking.main([*words, f"--checkpoint={trained.folder}", f"--output={path}"]) == 0
+    found = json.loads(path.read_text("utf-8"))
+    assert found["metrics equal"] is True and found["tables"] == "of BPR, trained"
 
 
 def test_self_loop_of_few_items(tmp_path, capsys):
