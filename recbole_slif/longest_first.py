@@ -49,7 +49,7 @@ class LongestFirst:
         place[self.order] = torch.arange(len(place))
         self.place = place.numpy()
         self.sorted = TableScores(tables.users, tables.items[self.order])
-        self.n_first = max(FIRST_ITEMS, _FIRST_GROUPS * GROUP * (k + 1))
+        self.n_first = _first_items(k)
         width = tables.items.shape[1]
         self._margin = 1.0 + 4.0 * (width + 4) * torch.finfo(tables.items.dtype).eps
 
@@ -121,9 +121,13 @@ class LongestFirst:
         return items, torch.gather(scores, 1, items)
 
 
+def _first_items(k: int) -> int:
+    """How many of the longest items bound the others: enough groups for a list of `k`."""
+    return max(FIRST_ITEMS, _FIRST_GROUPS * GROUP * (k + 1))
+
+
 def longest_first(tables: TableScores | None, k: int) -> LongestFirst | None:
     """Return the ranking of tables that it can serve: on a CPU, with many items for each place."""
-    if tables is None or tables.items.device.type != "cpu" or not tables.items.is_floating_point():
+    if tables is None or tables.items.device.type != "cpu":
         return None
-    ranking = LongestFirst(tables, k)
-    return ranking if len(ranking.place) >= 4 * ranking.n_first else None
+    return LongestFirst(tables, k) if len(tables.items) >= 4 * _first_items(k) else None

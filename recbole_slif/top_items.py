@@ -84,7 +84,7 @@ class TopItems:
         return items, torch.gather(scores, 1, items)
 
     def lists(self, at_once: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield position, items `[k]` and scores `[k]` of each user, in their order.
+        """Yield position, items `[k]` and scores `[k]`, on the CPU, of each user, in their order.
 
         Args:
             at_once: users whose lists are held at a time.
@@ -94,7 +94,7 @@ class TopItems:
             blocks = self.blocks(positions)
             found = [self.top(block) for block in blocks]
             order = np.argsort(np.concatenate([block.positions for block in blocks]))
-            items, scores = (torch.cat(parts)[order] for parts in zip(*found, strict=True))
+            items, scores = (torch.cat(parts).cpu()[order] for parts in zip(*found, strict=True))
             yield from zip(positions.tolist(), items, scores, strict=True)
 
     def _cut(self, entries: np.ndarray) -> list[np.ndarray]:

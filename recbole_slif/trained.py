@@ -194,7 +194,7 @@ def top_lists(
     )
     for position, items, scores in top.lists(LISTS_AT_ONCE):
         left = scores > -torch.inf
-        yield int(users[position]), items[left].cpu().numpy(), scores[left].cpu().numpy()
+        yield int(users[position]), items[left].numpy(), scores[left].numpy()
 
 
 # ---- options -----------------------------------------------------------------------------------
