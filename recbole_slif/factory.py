@@ -14,6 +14,7 @@ from recbole.utils import init_seed
 from recbole_slif.config import SlifConfig
 from recbole_slif.data.loaders import prepare_data
 from recbole_slif.errors import CheckpointError, ConfigError, DataError
+from recbole_slif.negatives import draws_negatives
 from recbole_slif.registry import ModelEntry, find_model
 
 _OPTIMISER = frozenset({"learner", "learning_rate", "weight_decay"})
@@ -122,7 +123,7 @@ def saved_settings(config: Any) -> dict[str, Any]:
     else:
         settings["data_path"] = str(folder)
     settings.pop("valid_metric_bigger", None)  # known from the metric, which --resume may change
-    if settings["train_neg_sample_args"]["distribution"] == "none":
+    if not draws_negatives(settings):
         settings["train_neg_sample_args"] = None
     return settings
 

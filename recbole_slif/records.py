@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +45,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, type):
         return value.__name__
     return portable(str(value))
+
+
+def seconds_of(epochs: Iterable[Mapping[str, Any]]) -> float:
+    """Add up the seconds of a record's epochs, their evaluations and graphs included."""
+    return float(sum(sum(entry["seconds"].values()) for entry in epochs))
 
 
 def portable(text: str) -> str:

@@ -18,7 +18,7 @@ from recbole_slif.epochs import NOTHING_KEPT
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError, name_of
 from recbole_slif.plateau import stood_still
-from recbole_slif.records import RunRecord, precision_over_recall, record_folder
+from recbole_slif.records import RunRecord, precision_over_recall, record_folder, seconds_of
 from recbole_slif.run_folder import RunFolder, folder_of
 from recbole_slif.trainer import trainer_class
 
@@ -149,7 +149,7 @@ class Run:
             self.folder = RunFolder(place, record_folder(self.config)).take()
         if resume is not None:
             self.trainer.resume_checkpoint(resume)
-            self.earlier = sum(sum(at["seconds"].values()) for at in self.trainer.history)
+            self.earlier = seconds_of(self.trainer.history)
         self.result.bigger = self.config["valid_metric_bigger"]
         if self.saved:
             self.result.folder = self.trainer.run_folder

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan, PlannedRun
+from recbole_slif.records import seconds_of
 
 _MOST_RECORDS = 500
 
@@ -47,7 +48,7 @@ class Times:
         epochs = line.get("epochs") or []
         if line.get("status") != "finished" or line.get("dataset") != self.dataset or not epochs:
             return
-        spent = sum(sum(entry["seconds"].values()) for entry in epochs)
+        spent = seconds_of(epochs)
         # a resumed run's own seconds do not count what was done before
         rest = max(float(line.get("seconds") or 0.0) - spent, 0.0)
         sample = _Sample(spent / len(epochs), rest, len(epochs))

@@ -148,8 +148,9 @@ def search_command(words: Sequence[str]) -> int:
     order = Order(options, base, parameters, train, output)
     rows = _BACKENDS[options.backend](order)
     title = f"{options.model} on {options.dataset}, valid {base['valid_metric']}"
-    print(write_results(output, rows, title))
-    for note in edge_notes(parameters, best_of(rows)["params"], partial(_is_allowed, base)):
+    best = best_of(rows)
+    print(write_results(output, rows, best, title))
+    for note in edge_notes(parameters, best["params"], partial(_is_allowed, base)):
         print(f"note    {note}")
     return 0
 

@@ -130,21 +130,18 @@ def _free_name(path: Path) -> Path:
     return name
 
 
-def write_results(output: Path, rows: Sequence[Row], title: str) -> str:
+def write_results(output: Path, rows: Sequence[Row], best: Row, title: str) -> str:
     """Write the table and the best settings.
 
     Args:
         output: file of the table; the best settings lie beside it.
         rows: all trials.
+        best: the one to use.
         title: what was searched and by which metric, for the first line of the best settings.
 
     Returns:
         What to tell the user.
-
-    Raises:
-        SlifError: every trial failed.
     """
-    best = best_of(rows)
     shown = table(rows)
     best_file = output.with_suffix(".best.yaml")
     head = f"# best of {len(rows)} trials of {title} {best['score']:.6f}\n"
