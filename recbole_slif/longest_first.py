@@ -11,7 +11,7 @@ from recbole_slif.scoring import ITEMS_BY_USERS, TableScores
 
 FIRST_ITEMS = 1024
 _FIRST_GROUPS = 5  # times the length of a list, so that groups of the first items are searched
-_WORTH = 0.5  # share of the items looked at, above which all of them may as well be
+_WORTH = 0.8  # share of the items looked at, above which all of them may as well be
 
 
 class LongestFirst:
