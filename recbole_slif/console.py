@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import recbole_slif
 from recbole_slif.errors import ConfigError, SlifError, printable, without_passwords
 from recbole_slif.interrupt import TrainingStoppedError, name_of, sigterm_raised
+from recbole_slif.registry import shown_name
 
 # Commands that train nothing must not wait for torch and RecBole to load.
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def metric_table(result: RunResult) -> str:
     test = result.test or {}
     rows = [[name, value, test.get(name)] for name, value in result.valid.items()]
     rows += [[name, None, value] for name, value in test.items() if name not in result.valid]
-    headers = [result.model, "valid", "test"]
+    headers = [shown_name(result.model), "valid", "test"]
     return tabulate(rows, headers, floatfmt=".4f", missingval="-", tablefmt="simple")
 
 
@@ -114,7 +115,7 @@ def run_summary(result: RunResult) -> str:
 
     lines = ["", metric_table(result), ""]
     lines.append(
-        f"{result.model} on {result.dataset}, seed {result.seed}: "
+        f"{shown_name(result.model)} on {result.dataset}, seed {result.seed}: "
         f"best epoch {result.best_epoch}, {result.seconds:.0f} s"
     )
     ratios = precision_over_recall(result.test)
@@ -172,7 +173,8 @@ def compare_table(results: Sequence[RunResult], bold: bool | None = None) -> str
             ]
         columns.append(cells)
     seeds = [sum(run.test is not None for run in runs) for runs in groups.values()]
-    rows = [list(row) for row in zip(groups, seeds, *columns, strict=True)]
+    names = map(shown_name, groups)
+    rows = [list(row) for row in zip(names, seeds, *columns, strict=True)]
     table = tabulate(rows, ["test", "seeds", *metrics], tablefmt="simple", disable_numparse=True)
     return "\n".join(["", table, *_endings(results)])
 

@@ -21,6 +21,7 @@ class ModelEntry:
         needs_features: the model cannot run without at least one modality.
         paper: short citation.
         summary: one line for the model table.
+        reconstructed: the paper's equations could not be had, so that they are ours.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ModelEntry:
     needs_features: bool
     paper: str
     summary: str
+    reconstructed: bool = False
 
     def load(self) -> type:
         """Import and return the model class."""
@@ -162,6 +164,7 @@ _ENTRIES = (
         True,
         "Zhou et al., TMFUN, SIGIR 2023",
         "RECONSTRUCTION, its equations are ours: attention-guided fusion of features in steps",
+        reconstructed=True,
     ),
     ModelEntry(
         "KRDN",
@@ -180,6 +183,12 @@ MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 def find_model(name: str) -> ModelEntry | None:
     """Return the entry of one of our models, or None if the name is not ours."""
     return MODELS.get(name)
+
+
+def shown_name(name: str) -> str:
+    """Return a model's name for readers of results, who must see that one is a reconstruction."""
+    entry = MODELS.get(name)
+    return f"{name} (reconstruction)" if entry and entry.reconstructed else name
 
 
 def unknown_model(name: str, others: tuple[str, ...] = ()) -> ConfigError:

@@ -164,6 +164,13 @@ def test_table_means_deviations_and_the_best():
     assert "\033" not in compare_table(runs, bold=False)
 
 
+def test_a_reconstruction_is_marked():
+    runs = [result("TMFUN", 1), result("BPR", 1)]
+    shown = compare_table(runs, bold=False).splitlines()
+    assert [row.split("  ")[0] for row in shown[3:5]] == ["TMFUN (reconstruction)", "BPR"]
+    assert metric_table(runs[0]).startswith("TMFUN (reconstruction)")
+
+
 def test_smaller_is_better_where_it_is():
     runs = [
         result(name, 1, test={"giniindex@5": value}) for name, value in (("A", 0.2), ("B", 0.4))

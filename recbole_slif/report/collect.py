@@ -9,8 +9,9 @@ from typing import Any
 
 from recbole_slif.errors import SlifError
 from recbole_slif.plain import read_json
+from recbole_slif.registry import shown_name
 from recbole_slif.report.entries import Cell, Experiment, Run
-from recbole_slif.report.fairness import mixed_code, refuse_mixture, unlearned
+from recbole_slif.report.fairness import mixed_code, reconstructions, refuse_mixture, unlearned
 from recbole_slif.report.shape import check_plan, is_whole
 
 SCHEMA = 1
@@ -54,7 +55,7 @@ def read_experiment(folder: Path | str) -> Experiment:
         tuple(plan.get("command", ())),
         cells,
         tuple(counts),
-        (*notes, *more, *mixed_code(cells), *unlearned(cells)),
+        (*notes, *more, *mixed_code(cells), *unlearned(cells), *reconstructions(cells)),
     )
 
 
@@ -120,14 +121,14 @@ def _cell(
     runs = [Run(line) for line in found.values() if line and line["status"] == "finished"]
     failed = [Run(line) for line in found.values() if line and line["status"] != "finished"]
     needs = tuple(entry.get("needs") or ())
-    x = entry.get("x")
+    x, model = entry.get("x"), entry["model"]
     noise = entry.get("noise") or entry["key"].partition("|noise=")[2] or None
     return Cell(
         entry["key"],
-        entry["model"],
-        str(entry.get("label") or entry["model"]),
+        model,
+        _shown(str(entry.get("label") or model), model),
         str(entry.get("group") or ""),
-        str(entry.get("series") or entry["model"]),
+        _shown(str(entry.get("series") or model), model),
         None if x is None or not math.isfinite(x) else float(x),
         entry.get("overrides") or {},
         noise,
@@ -136,3 +137,9 @@ def _cell(
         tuple(failed),
         () if needs else tuple(seed for seed, line in found.items() if line is None),
     )
+
+
+def _shown(text: str, model: str) -> str:
+    """Mark a name that begins with the model's, see `shown_name`."""
+    rest = text.removeprefix(model)
+    return text if rest == text else shown_name(model) + rest

@@ -20,6 +20,7 @@ from recbole_slif.config_yaml import split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.records import read_record
+from recbole_slif.registry import shown_name
 from recbole_slif.report import render
 from recbole_slif.report.canvas import (
     WIDTH,
@@ -110,7 +111,7 @@ def _label(record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> st
     ]
     if len({one["seed"] for one in alike}) > 1:
         apart.append(f"seed={record['seed']}")
-    return ", ".join([record["model"], *apart])
+    return ", ".join([shown_name(record["model"]), *apart])
 
 
 def _group(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_slif.errors import SlifError
+from recbole_slif.registry import shown_name
 from recbole_slif.report.entries import Cell
 
 
@@ -67,6 +68,12 @@ def mixed_code(cells: Sequence[Cell]) -> list[str]:
     if len(devices) > 1:
         notes.append(f"runs come from several kinds of device: {', '.join(devices)}")
     return notes
+
+
+def reconstructions(cells: Sequence[Cell]) -> list[str]:
+    """Say of which models the equations are not their authors'."""
+    models = dict.fromkeys(cell.model for cell in cells if shown_name(cell.model) != cell.model)
+    return [f"{', '.join(models)}: a reconstruction, its equations are ours"] if models else []
 
 
 def unlearned(cells: Sequence[Cell]) -> list[str]:

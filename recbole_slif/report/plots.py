@@ -234,7 +234,8 @@ def _bars(
 
 
 def _names(axes: Any, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), labels)
+    # what stands in brackets takes a line of its own, or it would take width from the bars
+    axes.set_yticks(range(len(labels)), [label.replace(" (", "\n(") for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)

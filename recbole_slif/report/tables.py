@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from recbole_slif.registry import shown_name
 from recbole_slif.report.entries import Cell, Experiment, smaller_is_better
 from recbole_slif.report.published import paper_value
 from recbole_slif.report.quantities import (
@@ -106,7 +107,7 @@ def _rows(
     paper: bool,
 ) -> Table:
     cells = section.cells
-    first = "model" if all(cell.label == cell.model for cell in cells) else "variant"
+    first = "model" if all(cell.label == shown_name(cell.model) for cell in cells) else "variant"
     columns = [_Column(first, [Entry(cell.label) for cell in cells])]
     groups = [cell.group for cell in cells]
     if len(set(groups)) > 1:

@@ -133,6 +133,26 @@ def test_runs_that_have_not_learned_are_named(tmp_path):
     assert "ranking loss had moved" in notes[0] and notes[0].endswith(": BPR (2 of 3)")
 
 
+def test_a_reconstruction_is_marked_wherever_it_is_named(tmp_path):
+    cells = [
+        cell("TMFUN"),
+        cell("TMFUN", label="TMFUN, shallow", overrides={"n_layers": 1}),
+        cell("BPR"),
+    ]
+    lines = [line(planned, 1) for planned in cells]
+    found = read_experiment(write_folder(tmp_path, cells, lines))
+    names = [(cell.model, cell.label, cell.series) for cell in found.cells]
+    marked = "TMFUN (reconstruction)"
+    assert names == [
+        ("TMFUN", marked, marked),
+        ("TMFUN", f"{marked}, shallow", marked),
+        ("BPR", "BPR", "BPR"),
+    ]
+    assert "TMFUN: a reconstruction, its equations are ours" in found.notes
+    found = read_experiment(write_folder(tmp_path / "bpr", cells[2:], lines[2:]))
+    assert not any("reconstruction" in note for note in found.notes)
+
+
 def test_folders_that_are_none_are_refused_with_the_file(tmp_path):
     with pytest.raises(SlifError, match=r"plan\.json' is missing"):
         read_experiment(tmp_path / "nowhere")

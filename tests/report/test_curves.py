@@ -44,6 +44,7 @@ def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
         record("c", model="NGCF", seed=1, layers=[64]),
         record("d", model="NGCF", seed=2, layers=[64]),
         record("e", dataset="other", learning_rate=0.5),
+        record("f", model="TMFUN"),
     )
     labels = [curve.label for curve in read_curves([place])]
     assert labels == [
@@ -52,6 +53,7 @@ def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
         "NGCF, seed=1",
         "NGCF, seed=2",
         "BPR",
+        "TMFUN (reconstruction)",
     ]
 
 
