@@ -10,7 +10,7 @@ from recbole.utils import KGDataLoaderState
 
 from recbole_slif import checkpoint, factory, quick_start, stages
 from recbole_slif.config import SlifConfig
-from recbole_slif.evaluation import eval_lists
+from recbole_slif.evaluation import ItemLists, eval_lists
 from recbole_slif.registry import MODELS
 from recbole_slif.testing.toy import write_toy as write_held_out
 from recbole_slif.trainer import EpochMixin
@@ -127,7 +127,7 @@ def pairs_of(bundle, phase):
     if phase == "train":
         return pairs(bundle.train_data._dataset)
     users, indptr, items = bundle.positives(phase)
-    return listed(users, indptr, items)
+    return listed(users, ItemLists(indptr, items))
 
 
 def listed(users, lists):
