@@ -145,10 +145,12 @@ def _curve(
     places = [(cell.x or 0.0) * scale for cell in cells]
     means = [cell.mean(metric) or 0.0 for cell in cells]
     axes.plot(places, means, label=name, linewidth=1.2, markersize=4, **look)
-    spread = [cell.deviation(metric) for cell in cells]
-    if any(one is not None for one in spread):
-        low = [mean - (one or 0.0) for mean, one in zip(means, spread, strict=True)]
-        high = [mean + (one or 0.0) for mean, one in zip(means, spread, strict=True)]
+    # a point of one seed has no spread, not one of 0: the band leaves it out
+    found = [cell.deviation(metric) for cell in cells]
+    spread = [math.nan if one is None else one for one in found]
+    if not all(map(math.isnan, spread)):
+        low = [mean - one for mean, one in zip(means, spread, strict=True)]
+        high = [mean + one for mean, one in zip(means, spread, strict=True)]
         axes.fill_between(places, low, high, color=look["color"], alpha=0.18, linewidth=0)
 
 

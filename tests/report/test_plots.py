@@ -18,7 +18,7 @@ from tests.report.folders import MOVED, STILL, cell, line, write_folder
 OKABE_ITO = {"#000000", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
 
 
-def noise(folder, models=("KGAT", "KGIN", "SLIFMR"), seeds=(1, 2)):
+def noise(folder, models=("KGAT", "KGIN", "SLIFMR"), seeds=(1, 2), once=()):
     cells = [
         cell(model, group="kg", x=x, noise=f"kg:{x:g}", label=f"{model}, {x:.0%}")
         for model in models
@@ -27,7 +27,7 @@ def noise(folder, models=("KGAT", "KGIN", "SLIFMR"), seeds=(1, 2)):
     lines = [
         line(one, seed, test={"recall@20": 0.3 - one["x"] + 0.02 * seed})
         for one in cells
-        for seed in seeds
+        for seed in (seeds[:1] if one["x"] in once else seeds)
     ]
     return read_experiment(write_folder(folder, cells, lines, artefact="fig7"))
 
@@ -57,6 +57,15 @@ def test_one_seed_has_no_band(tmp_path):
     experiment = noise(tmp_path, seeds=(1,))
     axes = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True))
     assert not axes.collections
+
+
+def test_a_point_of_one_seed_is_left_out_of_the_band(tmp_path):
+    experiment = noise(tmp_path, models=("SLIFMR",), once=(0.2,))
+    axes = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True))
+    assert axes.lines[0].get_xdata().tolist() == [0.0, 10.0, 20.0]
+    (band,) = (path.vertices for path in axes.collections[0].get_paths())
+    assert set(band[:, 0]) == {0.0, 10.0}
+    assert min(band[:, 1]) == pytest.approx(0.23 - 0.02 / 2**0.5)
 
 
 def test_points_of_runs_that_have_not_learned_do_not_flatten_the_others(tmp_path):
