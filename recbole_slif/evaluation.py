@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +27,9 @@ from tqdm import tqdm
 
 from recbole_slif.data.pairs import slice_rows
 from recbole_slif.scoring import BlockScorer
-from recbole_slif.top_items import TopItems
+from recbole_slif.top_items import Block, TopItems
 
 BLOCK_USERS = 256
-_Block = TypeVar("_Block")
 
 
 class SafeCollector(Collector):
@@ -119,17 +118,6 @@ def supports(loader: Any) -> bool:
     return isinstance(loader, FullSortEvalDataLoader) and not loader.is_sequential
 
 
-def _collect_ranks(
-    ranker: Collector, scorer: BlockScorer, lists: EvalLists, positions: np.ndarray
-) -> None:
-    """Give a block's whole rows to RecBole's collector."""
-    users = lists.users[positions]
-    scores, _ = scorer.without(*lists.known.at(positions), users, int(positions[0]))
-    held_out = (torch.from_numpy(part) for part in lists.positives.at(positions))
-    places = (part.to(scores.device) for part in held_out)
-    ranker.eval_batch_collect(scores.contiguous(), None, *places)
-
-
 class BlockedFullSortEvaluator:
     """Evaluates any RecBole model on a full-sort loader and lets RecBole's metrics count.
 
@@ -207,16 +195,21 @@ class BlockedFullSortEvaluator:
         lists = self.lists(loader)
         positions = self._positions(len(lists.users))
         scorer = BlockScorer(model, loader._dataset, getattr(loader, "user_df", None))
-        struct = self.collector.data_struct
-        need = self.collector.register.need
-        if need("rec.topk") or need("rec.items"):
-            width = max(self.config["topk"])
-            top = TopItems(scorer, lists.users, lists.known.at, width, self.block_users)
-            blocks = top.blocks(positions)
-            parts = [
-                self._found(top.top(block)[0], lists.positives.at(block.positions), scorer.n_items)
-                for block in self._shown(blocks, show_progress)
-            ]
+        struct, need = self.collector.data_struct, self.collector.register.need
+        width = max(self.config["topk"])
+        top = TopItems(scorer, lists.users, lists.known.at, width, self.block_users)
+        blocks = top.blocks(positions, whole=self._ranker is not None)
+        parts = []
+        for block in self._shown(blocks, show_progress):
+            positives = lists.positives.at(block.positions)
+            rows = None
+            if self._ranker is not None:
+                rows = top.rows(block)
+                places = (torch.from_numpy(part).to(rows[0].device) for part in positives)
+                self._ranker.eval_batch_collect(rows[0].contiguous(), None, *places)
+            if need("rec.topk") or need("rec.items"):
+                parts.append(self._found(top.top(block, rows)[0], positives, scorer.n_items))
+        if parts:
             order = np.argsort(np.concatenate([block.positions for block in blocks]))
             items, hits = (torch.cat(each)[order] for each in zip(*parts, strict=True))
             if need("rec.items"):
@@ -227,9 +220,6 @@ class BlockedFullSortEvaluator:
                 struct.set("rec.topk", torch.cat(columns, dim=1))
         found = self.collector.get_data_struct()
         if self._ranker is not None:
-            for start in self._shown(range(0, len(positions), self.block_users), show_progress):
-                part = positions[start : start + self.block_users]
-                _collect_ranks(self._ranker, scorer, lists, part)
             found.set("rec.meanrank", self._ranker.get_data_struct().get("rec.meanrank"))
         return found
 
@@ -252,7 +242,7 @@ class BlockedFullSortEvaluator:
         """Which of the evaluated users are ranked here, ascending."""
         return np.arange(n_users)
 
-    def _shown(self, blocks: Sequence[_Block], show_progress: bool) -> Iterator[_Block]:
+    def _shown(self, blocks: Sequence[Block], show_progress: bool) -> Iterator[Block]:
         leave = not sys.stderr.isatty()
         with tqdm(
             blocks, desc="Evaluate   ", ncols=100, disable=not show_progress, leave=leave

@@ -48,14 +48,18 @@ class TopItems:
         self.k, self.block_users = k, block_users
         self._longest_first: LongestFirst | None = None
 
-    def blocks(self, positions: np.ndarray) -> list[Block]:
+    def blocks(self, positions: np.ndarray, whole: bool = False) -> list[Block]:
         """Cut ascending positions `[m]` into blocks.
 
         Where the model's tables let lists end early (`LongestFirst`), users whose lists end at
         similar depths share a block, the shallow ones first. That is tried on a sample.
+
+        Args:
+            positions: who is ranked.
+            whole: rank all items, since the whole rows of scores are wanted too.
         """
         parts = self._cut(positions)
-        depths = self._depths(parts) if len(parts) > 1 else None
+        depths = None if whole or len(parts) < 2 else self._depths(parts)
         if depths is None:
             return [Block(part, None) for part in parts]
         order = self._cut(np.argsort(depths, kind="stable"))
@@ -74,12 +78,25 @@ class TopItems:
         return np.concatenate(found)
 
     @torch.no_grad()
-    def top(self, block: Block) -> tuple[Tensor, Tensor]:
-        """Return items and scores `[b, k]` of a block's users, best first."""
+    def rows(self, block: Block) -> tuple[Tensor, Tensor | None]:
+        """Return the scores `[b, n_items]` of a whole block, see `BlockScorer.without`."""
         users, left_out = self.users[block.positions], self.known(block.positions)
+        return self.scorer.without(*left_out, users, int(block.positions[0]))
+
+    @torch.no_grad()
+    def top(
+        self, block: Block, rows: tuple[Tensor, Tensor | None] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return items and scores `[b, k]` of a block's users, best first.
+
+        Args:
+            block: who is ranked.
+            rows: what `rows` gave for it, if it was asked.
+        """
         if block.depth is not None and self._longest_first is not None:
+            users, left_out = self.users[block.positions], self.known(block.positions)
             return self._longest_first.top(users, *left_out, block.depth)
-        scores, maxima = self.scorer.without(*left_out, users, int(block.positions[0]))
+        scores, maxima = rows or self.rows(block)
         items = exact_top_k(scores, self.k, maxima)
         return items, torch.gather(scores, 1, items)
 

@@ -117,6 +117,15 @@ def test_gauc_ranks_whole_rows(folder):
     assert_same(BlockedFullSortEvaluator(config, block_users=7).evaluate(model, valid), wanted)
 
 
+def test_whole_rows_and_lists_come_from_one_scoring(folder):
+    config, bundle, valid, _ = loaders(folder, metrics=["GAUC", "Recall"], valid_metric="GAUC")
+    model = Tables(bundle.dataset, 1, ties=True, tables=False)
+    scored, predict = [], model.full_sort_predict
+    model.full_sort_predict = lambda rows: scored.append(len(rows)) or predict(rows)
+    BlockedFullSortEvaluator(config, block_users=7).evaluate(model, valid)
+    assert scored == [7, 7, 6]
+
+
 def test_metrics_of_items_work(folder):
     config, bundle, valid, _ = loaders(
         folder, metrics=["ItemCoverage", "AveragePopularity", "GiniIndex", "Recall"]
