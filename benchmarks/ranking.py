@@ -85,12 +85,12 @@ class Run:
         settings = {"data_path": chosen.data, "state": "CRITICAL", "use_gpu": False}
         if chosen.checkpoint:
             _, trained, bundle = load_model(chosen.checkpoint, settings)
-            self.name = type(trained).__name__
+            self.tables = f"of {type(trained).__name__}, trained"
             self.model = Tables(*trained.score_tables())
         else:
             bundle = factory.load_data(SlifConfig("LightGCN", chosen.dataset, None, settings))
             sizes = bundle.dataset.user_num, bundle.dataset.item_num
-            self.model = Tables.drawn(*sizes, chosen.dim)
+            self.tables, self.model = "random", Tables.drawn(*sizes, chosen.dim)
         self.loader: EvalLoader = bundle.test_data
         self.settings: Settings = settings_of("LightGCN", True, METRICS)
         self.settings["metric_decimal_place"] = 12
@@ -173,7 +173,7 @@ def compare(chosen: argparse.Namespace) -> dict[str, Any]:
     return {
         **heading(command),
         "load_average": os.getloadavg(),
-        "tables": "random" if not chosen.checkpoint else f"of {run.name}, trained",
+        "tables": run.tables,
         "users": run.n_users,
         "items": run.n_items - 1,
         "seconds": least,

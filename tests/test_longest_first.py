@@ -39,12 +39,11 @@ class Fixed:
 def drawn(seed, dim, n_users=300, kind="skewed", dtype=torch.float32):
     """Tables of items whose lengths fall as fast as a trained model's."""
     generator = torch.Generator().manual_seed(seed)
+    draw, shapes = {"generator": generator, "dtype": dtype}, ((n_users, dim), (N_ITEMS, dim))
     if kind == "ties":
-        draw = {"generator": generator, "dtype": dtype}
-        users, items = (torch.randint(-1, 2, (n, dim), **draw) for n in (n_users, N_ITEMS))
+        users, items = (torch.randint(-1, 2, shape, **draw) for shape in shapes)
     else:
-        draw = {"generator": generator, "dtype": dtype}
-        users, items = (torch.randn(n, dim, **draw) for n in (n_users, N_ITEMS))
+        users, items = (torch.randn(shape, **draw) for shape in shapes)
     if kind == "unit":
         items = torch.nn.functional.normalize(items)
     elif kind != "ties":

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LONGEST_PERIOD = 10_000.0
-SHORTEST = 1e-12  # what torch's `normalize` divides by at least
 
 
 def step_embedding(t: Tensor, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:

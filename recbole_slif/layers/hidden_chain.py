@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from recbole_slif.graph.binary_rows import BinaryRows
-from recbole_slif.layers.denoiser import SHORTEST, Denoiser
+from recbole_slif.layers.denoiser import Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
+from recbole_slif.layers.messages import SHORTEST
 
 
 class HiddenChain:
@@ -75,7 +76,7 @@ class HiddenChain:
         return mixture, constant
 
     @torch.no_grad()
-    def denoise(self, rows: BinaryRows, n_steps: int = 0) -> Tensor:
+    def denoise(self, rows: BinaryRows, n_steps: int) -> Tensor:
         """Return the rows `[b, width]` the chain ends in; arguments and errors of `mixture`."""
         mixture, constant = self.mixture(rows, n_steps)
         return torch.addmm(constant * self.offset, mixture, self.outward.t())

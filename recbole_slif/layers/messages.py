@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recbole_slif.kernel import Kernel
 
 _STEPS = 1 << 16
-_SHORTEST = 1e-12
+SHORTEST = 1e-12  # what torch's `normalize` divides by at least
 
 
 def drop_out(rows: Tensor, rate: float, training: bool) -> Tensor:
@@ -60,7 +60,7 @@ class _UnitRows(Kernel):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        scale = lengths.clamp_min_(_SHORTEST).reciprocal_()
+        scale = lengths.clamp_min_(SHORTEST).reciprocal_()
         unit = x * scale
         ctx.save_for_backward(unit, scale)
         return unit

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_slif.graph.binary_rows import BinaryRows
-from recbole_slif.layers.denoiser import SHORTEST, Denoiser
+from recbole_slif.layers.denoiser import Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
 from recbole_slif.layers.hidden_chain import HiddenChain
+from recbole_slif.layers.messages import SHORTEST
 from recbole_slif.layers.scratch import ScratchPool
 
 _SCRATCH = ScratchPool()

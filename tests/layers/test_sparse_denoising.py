@@ -8,6 +8,7 @@ from recbole_slif.graph.binary_rows import BinaryRows
 from recbole_slif.layers import sparse_denoising
 from recbole_slif.layers.denoiser import Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
+from recbole_slif.layers.hidden_chain import HiddenChain
 from recbole_slif.layers.sparse_denoising import SparseDenoising
 from tests.oracle import diffusion as oracle
 
@@ -117,6 +118,7 @@ def test_the_chain_is_the_dense_one(normalise):
         [oracle.chain(row, state, TIME, betas, signal, normalise) for row in clean.tolist()],
         dtype=torch.float64,
     )
+    close(HiddenChain(work.denoiser, work.diffusion).denoise(sparse(clean), 0), expected)
     close(work.diffusion.denoise(work.denoiser, clean, 0), expected)
     found = work.best_columns([sparse(clean[:1]), sparse(clean[1:])])
     assert found.tolist() == (expected[:, 1:].argmax(1) + 1).tolist()
