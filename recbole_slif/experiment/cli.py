@@ -116,10 +116,7 @@ def experiment_command(words: Sequence[str]) -> int:
     reuse = _reused(options.reuse, folder)
     times = recorded_times(plan, folder, Path("saved") / "runs", reuse)
     taken = reusable(plan, reuse)
-    print(overview(plan, folder, times, options.workers, taken))
-    if reuse:
-        count = len(set(taken) & set(outstanding(plan, folder)))
-        print(f"{count} of these trainings are taken from {', '.join(reuse)}")
+    print(overview(plan, folder, times, options.workers, taken, reuse))
     if board is None:
         return 0
     folder.write_json("plan.json", plan.content())
@@ -178,7 +175,12 @@ def _check_folder(plan: Plan, folder: Folder, resume: bool) -> None:
 
 
 def overview(
-    plan: Plan, folder: Folder, times: Times, workers: int, taken: Collection[str] = ()
+    plan: Plan,
+    folder: Folder,
+    times: Times,
+    workers: int,
+    taken: Collection[str] = (),
+    reuse: Sequence[str] = (),
 ) -> str:
     """Lay out the plan with what is recorded and how long the rest should take.
 
@@ -188,9 +190,13 @@ def overview(
         times: what runs took.
         workers: processes that share the work.
         taken: hashes of the runs that are taken from other experiments.
+        reuse: the folders of those experiments.
     """
     left = outstanding(plan, folder)
-    open_runs = {(run.cell, run.seed) for runs in left.values() for run in runs}
+    to_train = {text: runs for text, runs in left.items() if text not in taken}
+    open_runs = {(run.cell, run.seed) for runs in to_train.values() for run in runs}
+    reused = sum(map(len, left.values())) - len(open_runs)
+    source = f", {reused} taken from {', '.join(reuse)}" if reuse else ""
     rows = []
     for cell in plan.cells:
         runs = [run for run in plan.runs if run.cell == cell["key"]]
@@ -200,8 +206,7 @@ def overview(
             each = f"not run, needs {' and '.join(cell['needs'])}"
         todo = sum((run.cell, run.seed) in open_runs for run in runs)
         rows.append([cell["key"], cell["label"], len(runs), todo, each])
-    trained = [runs[0] for text, runs in left.items() if text not in taken]
-    known, unknown = times.total(trained)
+    known, unknown = times.total([runs[0] for runs in to_train.values()])
     seeds = ", ".join(map(str, plan.seeds))
     quick = ", quick form: not for reporting" if plan.quick else ""
     lines = [
@@ -210,9 +215,9 @@ def overview(
         "",
         tabulate(rows, ["cell", "label", "runs", "to do", "a run takes"], disable_numparse=True),
         "",
-        f"{len(plan.runs)} runs, {len(plan.runs) - len(open_runs)} recorded, "
-        f"{len(left)} trainings to do ({len(open_runs)} runs); "
-        f"estimate {_estimate(known, unknown, len(trained), workers)}",
+        f"{len(plan.runs)} runs, {len(plan.runs) - len(open_runs) - reused} recorded{source}, "
+        f"{len(to_train)} trainings to do ({len(open_runs)} runs); "
+        f"estimate {_estimate(known, unknown, len(to_train), workers)}",
         f"folder {usable(folder.path)}",
     ]
     stale = _stale(plan, folder)

@@ -1,6 +1,7 @@
 """Experiments from end to end: equal to runs made alone, recorded once, undeterred by failures."""
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
     second = write_experiment(tmp_path, models=["BPR", "LightGCN"], settings={"n_layers": 2})
     assert experiment(second, Path("all/second"), "--reuse=all") == 0
     shown = capsys.readouterr().out
-    assert "1 of these trainings are taken from all/first" in shown
+    assert "2 runs, 0 recorded, 1 taken from all/first, 1 trainings to do (1 runs)" in shown
     assert ", taken from first; left about 0 s and 1 runs of unknown time" in shown
     assert trained == [
         ("LightGCN|n_layers=1", 2020), ("LightGCN|n_layers=2", 2020), ("BPR", 2020)
@@ -160,12 +161,14 @@ def test_times_of_reused_runs_are_known_and_they_themselves_take_none(tmp_path, 
     both = write_experiment(tmp_path, sweeps=[{**layers[0], "values": [1, 2]}])
     capsys.readouterr()
     assert experiment(both, Path("here/second"), "--reuse=there", "--dry_run") == 0
-    assert "2 trainings to do (2 runs); estimate about" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 runs, 0 recorded, 1 taken from there/first, 1 trainings to do (1 runs)" in shown
+    assert "estimate about" in shown
     alone = write_experiment(tmp_path, sweeps=layers)
     assert experiment(alone, Path("here/third"), "--reuse=there", "--dry_run") == 0
     shown = capsys.readouterr().out
-    assert "1 trainings to do (1 runs); estimate 0 s" in shown
-    assert "1 of these trainings are taken from there/first" in shown
+    assert "1 taken from there/first, 0 trainings to do (0 runs); estimate 0 s" in shown
+    assert re.search(r"n_layers=1 .* 1 +0  +about", shown)  # the cell has nothing to do
 
 
 def test_line_that_a_kill_left_out_is_copied(tmp_path, trained):
