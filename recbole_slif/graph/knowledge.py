@@ -58,11 +58,31 @@ def with_inverse(kg: KnowledgeGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray
         their order, then the inverses in the same order. The inverse of relation `r` is
         `r + (n_relations - 1)`; the total counts the unused id 0.
     """
-    shift = max(kg.n_relations - 1, 0)
+    shift = _inverse_shift(kg)
     heads = np.concatenate([kg.heads, kg.tails])
     relations = np.concatenate([kg.relations, kg.relations + shift])
     tails = np.concatenate([kg.tails, kg.heads])
     return heads, relations, tails, kg.n_relations + shift
+
+
+def directed_triples(
+    kg: KnowledgeGraph, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return heads, relations and tails of `with_inverse` at `places`, each `[len(places)]`.
+
+    Args:
+        kg: A knowledge graph with `n` base triples.
+        places: Rows in `[0, 2n)`; from `n` on they are inverses.
+    """
+    row, inverse = places % kg.n_triples, places >= kg.n_triples
+    heads, tails = kg.heads[row], kg.tails[row]
+    relations = kg.relations[row] + inverse * _inverse_shift(kg)
+    return np.where(inverse, tails, heads), relations, np.where(inverse, heads, tails)
+
+
+def _inverse_shift(kg: KnowledgeGraph) -> int:
+    """What the number of a relation's inverse is higher by."""
+    return max(kg.n_relations - 1, 0)
 
 
 class HeadRuns(Protocol):

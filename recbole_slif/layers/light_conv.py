@@ -70,7 +70,7 @@ def modality_shares(weights: Tensor, presence: Tensor) -> Tensor:
     """Weights of the modalities for each item, sharing out 1 among those the item has.
 
     Args:
-        weights: Positive weight of each modality `[n_modalities]`, such as a softmax.
+        weights: Weight of each modality `[n_modalities]`, positive, such as a softmax.
         presence: Bool `[n_items, n_modalities]`.
 
     Returns:
@@ -89,15 +89,16 @@ def feature_convolution(
     n_layers: int,
     readout: Readout = "mean_1L_plus_0",
     correlation: SparseOperator | None = None,
-    correlation_norm: Literal["row", "none"] = "row",
+    correlation_norm: Literal["row", "symmetric", "none"] = "row",
     mixture_weight: float = 1.0,
+    share_out: bool = True,
 ) -> Tensor:
     """Convolve items over a learned mixture of modality graphs: Eq. (5) and Eq. (9).
 
     | symbol | here |
     |---|---|
     | S^m | `operators[m] [n_items, n_items]` |
-    | alpha_m | `modality_weights[m]`, shared out anew among the modalities an item has |
+    | alpha_m | `modality_weights[m]`, with `share_out` anew among the modalities an item has |
     | G^n | `correlation` |
     | x^0, L_m | `x0`, `n_layers` |
 
@@ -106,7 +107,8 @@ def feature_convolution(
 
     Args:
         operators: One graph per modality.
-        modality_weights: Positive weights `[n_modalities]`, such as the softmax of a parameter.
+        modality_weights: Weights `[n_modalities]`, such as the softmax of a parameter; positive
+            if they are shared out.
         presence: Bool `[n_items, n_modalities]`. An item without any modality hears its
             neighbours in `correlation` only.
         x0: `[n_items, d]`.
@@ -114,8 +116,12 @@ def feature_convolution(
         readout: See `readout_coefficients`.
         correlation: `[n_items, n_items]` graph to add to the mixture, or None.
         correlation_norm: With `correlation`, `row` scales the sum's rows to sum 1, so depth does
-            not grow values (empty rows stay empty); `none` leaves the sum as it is.
+            not grow values (empty rows stay empty); `symmetric` divides each entry by the roots
+            of both its items' row sums, as Eq. (4) does; `none` leaves the sum as it is. Negative
+            weights count by their size in a row's sum, so that no row's scale explodes.
         mixture_weight: Factor on the mixture before `correlation` is added.
+        share_out: give the weight of a modality that an item lacks to those it has; False takes
+            the weights as they are.
 
     Returns:
         `[n_items, d]`, differentiable in `x0` and `modality_weights`.
@@ -123,18 +129,24 @@ def feature_convolution(
     Raises:
         ConfigError: `readout` or `correlation_norm` is not known.
     """
-    if correlation_norm not in ("row", "none"):
-        raise ConfigError(f"normalisation '{correlation_norm}' is not known: use row or none")
+    if correlation_norm not in ("row", "symmetric", "none"):
+        raise ConfigError(
+            f"normalisation '{correlation_norm}' is not known: use row, symmetric or none"
+        )
     coefficients = readout_coefficients(readout, n_layers)
-    shares = mixture_weight * modality_shares(modality_weights, presence)
-    scale = None
-    if correlation is not None and correlation_norm == "row":
-        scale = _inverse_row_sums(operators, shares, correlation)
+    if share_out:
+        shares = mixture_weight * modality_shares(modality_weights, presence)
+    else:
+        shares = mixture_weight * modality_weights * presence.to(modality_weights.dtype)
+    before = after = None  # what scales the rows before and after each product
+    if correlation is not None and correlation_norm != "none":
+        after = _row_scale(operators, shares, correlation, correlation_norm == "symmetric")
+        before = after if correlation_norm == "symmetric" else None
     layer, total = x0, coefficients[0] * x0
     for coefficient in coefficients[1:]:
-        layer = _mix(operators, shares, layer, correlation)
-        if scale is not None:
-            layer = scale * layer
+        layer = _mix(operators, shares, layer if before is None else before * layer, correlation)
+        if after is not None:
+            layer = after * layer
         total = torch.add(total, layer, alpha=coefficient)
     return total
 
@@ -152,13 +164,16 @@ def _mix(
     return mixed
 
 
-def _inverse_row_sums(
-    operators: Sequence[SparseOperator], shares: Tensor, correlation: SparseOperator
+def _row_scale(
+    operators: Sequence[SparseOperator], shares: Tensor, correlation: SparseOperator, root: bool
 ) -> Tensor:
-    """One over the row sums `[n_items, 1]` of the mixture plus `correlation`; 0 for empty rows."""
+    """One over the row sums `[n_items, 1]` of mixture plus `correlation`, or over their `root`.
+
+    Empty rows get 0. Weights count by their size, which for positive ones changes nothing.
+    """
     sums = correlation.row_sums()
     for place, operator in enumerate(operators):
-        sums = sums + shares[:, place] * operator.row_sums()
+        sums = sums + shares[:, place].abs() * operator.row_sums()
     filled = sums > 0
-    inverse = torch.where(filled, 1.0 / torch.where(filled, sums, torch.ones_like(sums)), 0.0)
-    return inverse.unsqueeze(1)
+    sums = torch.where(filled, sums, torch.ones_like(sums))
+    return torch.where(filled, sums.rsqrt() if root else 1.0 / sums, 0.0).unsqueeze(1)

@@ -84,6 +84,8 @@ class RelationalAttention(nn.Module):
             `[n_entities, d]`.
         """
         coefficients = readout_coefficients(readout, n_layers)
+        if len(coefficients) == 1:  # no layer: nothing is gathered, so nothing weighs it
+            return coefficients[0] * entity_emb
         if isinstance(attention, SparseOperator):
             return attention.polynomial(entity_emb, coefficients)
         if attention is None:

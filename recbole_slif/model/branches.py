@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_slif.data.features import ModalityFeatures
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.item_item import knn_graph
-from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph
+from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, directed_triples
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.feature_projection import FeatureProjection
 from recbole_slif.layers.light_conv import feature_convolution
@@ -22,23 +22,28 @@ from recbole_slif.layers.relation_conv import RelationalAttention
 from recbole_slif.layers.translation import translation_loss
 
 
-def require_sources(dataset: Any, with_knowledge: bool, with_features: bool) -> None:
+def require_sources(
+    dataset: Any, with_knowledge: bool, with_features: bool, ablation: str = "none"
+) -> None:
     """Check that the data set has the files of the branches that are switched on.
 
     Raises:
         ConfigError: it has not; the message names the files and the ablation that does without.
     """
     missing = {}
-    if with_knowledge and not dataset.knowledge.linked.any():
+    if not dataset.knowledge.linked.any():
         missing["kg"] = "knowledge graph with linked items (.kg and .link files)"
         if dataset.knowledge.n_triples:
             missing["kg"] = "item that its .link file joins to its .kg file (compare the tokens)"
-    if with_features and not dataset.features:
+    if not dataset.features:
         missing["mm"] = "item features (an .npy file per modality)"
-    if missing:
+    wanted = {"kg": with_knowledge, "mm": with_features}
+    faults = [text for part, text in missing.items() if wanted[part]]
+    instead = "" if ablation == "none" else f" in place of {ablation}"
+    if faults:  # the way out leaves out all that is missing, also what is switched off already
         raise ConfigError(
-            f"data set '{dataset.dataset_name}' has no {' and no '.join(missing.values())}: "
-            f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}"
+            f"data set '{dataset.dataset_name}' has no {' and no '.join(faults)}: "
+            f"add the files (docs/DATASETS.md) or run with --ablation={'_'.join(missing)}{instead}"
         )
 
 
@@ -96,7 +101,7 @@ class FeatureBranch(nn.Module):
 
     @property
     def modality_weights(self) -> Tensor:
-        """Weights alpha_m of the modalities in S, `[n_modalities]`."""
+        """Weights alpha_m of the modalities in S, `[n_modalities]`; free ones of any sign."""
         if self.weight_kind == "softmax":
             return torch.softmax(self.modality_logits, dim=0)
         return self.modality_logits
@@ -120,6 +125,7 @@ class FeatureBranch(nn.Module):
             correlation=correlation,
             correlation_norm=self.correlation_norm,
             mixture_weight=base_share,
+            share_out=self.weight_kind != "free",
         )
 
 
@@ -164,15 +170,13 @@ class KnowledgeBranch(nn.Module):
 
         Args:
             entities: `[n_entities, d]`.
-            graph: base triples to draw from; the corrupted tail is any entity but [PAD].
+            graph: base triples to draw from, with their inverses, whose relations weigh what
+                their tails gather; the corrupted tail is any entity but [PAD].
             count: triples to draw.
         """
-        drawn = torch.randint(graph.n_triples, (count,)).numpy()
+        drawn = torch.randint(2 * graph.n_triples, (count,)).numpy()
         corrupted = torch.randint(1, graph.n_entities, (count,))
-        heads, relations, tails = (
-            torch.from_numpy(column[drawn])
-            for column in (graph.heads, graph.relations, graph.tails)
-        )
+        heads, relations, tails = map(torch.from_numpy, directed_triples(graph, drawn))
         rows = torch.stack([heads, tails, corrupted], dim=1).to(entities.device)
         attention = self.relational_attention
         return translation_loss(

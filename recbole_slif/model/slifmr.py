@@ -69,7 +69,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         # without other views the unified item is the interaction view: nothing to align it with
         self.beta = 0.0 if ablation in ("cl", "kg_mm") else config["beta"]
         self.gamma = 0.0 if ablation == "cl" or config["intra_mode"] == "off" else config["gamma"]
-        require_sources(dataset, with_knowledge, with_features)
+        require_sources(dataset, with_knowledge, with_features, ablation)
 
         knowledge = dataset.knowledge if with_knowledge else None
         pairs, graphs = self.training_pairs(dataset), GraphSettings.read(config)
@@ -83,7 +83,9 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         self.entity_embedding = xavier_table(n_entities, size)
         self.own_tables = nn.ParameterDict()
         if config["separate_tables"]:
-            for name in ["interaction"] + ["feature"] * with_features:
+            # the last view keeps `entity_embedding`, so that no table is without a reader
+            own_rows = with_features and config["feature_init"] == "id"
+            for name in ["interaction"] * with_knowledge + ["feature"] * own_rows:
                 self.own_tables[name] = xavier_table(self.n_items, size).weight
         mask = [torch.ones(self.n_items, dtype=torch.bool)]
         self.feature_branch: FeatureBranch | None = None
@@ -164,9 +166,7 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         return self.settings["n_layers"] if own is None else own
 
     def _item_rows(self, branch: str) -> Tensor:
-        if branch in self.own_tables:
-            return self.own_tables[branch]
-        return self.entity_embedding.weight[: self.n_items]
+        return self.own_tables.get(branch, self.entity_embedding.weight[: self.n_items])
 
     def fuse(self, views: list[Tensor], mask: Tensor) -> Tensor:
         """Return the unified items `[n, d]` of the views `[n, d]` under `mask` `[n, n_views]`."""
@@ -227,8 +227,9 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
         else:
             used, count = [F.embedding(items, rows) for rows in tables], len(user)
             used.append(self.user_embedding(user))
-        if self.knowledge_branch is not None and self.settings["attn_refresh"] == "step":
-            used += self.knowledge_branch.used_parameters(self._graphs().triples)
+        branch, depth = self.knowledge_branch, self._depth("knowledge")
+        if branch is not None and depth and self.settings["attn_refresh"] == "step":
+            used += branch.used_parameters(self._graphs().triples)
         return self.settings["reg_weight"] * squared_norm(*used, batch_size=count)
 
     def _translation(self, count: int) -> tuple[Tensor, ...]:

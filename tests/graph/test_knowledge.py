@@ -10,6 +10,7 @@ from recbole_slif.errors import DataError
 from recbole_slif.graph.knowledge import (
     KnowledgeEdges,
     KnowledgeGraph,
+    directed_triples,
     group_by_key,
     with_inverse,
 )
@@ -46,6 +47,9 @@ def test_inverses_follow_the_base_triples_under_shifted_relations():
     assert relations.tolist() == [1, 3, 4, 6]
     assert tails.tolist() == [5, 6, 1, 2]
     assert total == 7
+    drawn = np.array([3, 0, 2, 2])
+    for part, whole in zip(directed_triples(kg, drawn), (heads, relations, tails), strict=True):
+        assert part.tolist() == whole[drawn].tolist()
 
 
 def test_grouping_is_stable_and_marks_empty_keys():

@@ -108,7 +108,7 @@ def test_feature_convolution_equals_the_loop(n_layers):
     np.testing.assert_allclose(got.numpy(), expected_features(mixed, x, n_layers), atol=1e-10)
 
 
-@pytest.mark.parametrize("norm", ["row", "none"])
+@pytest.mark.parametrize("norm", ["row", "symmetric", "none"])
 def test_correlation_graph_is_added_and_rows_are_scaled(norm):
     graphs, presence = modality_graphs()
     weights = torch.tensor([0.2, 0.8], dtype=torch.float64)
@@ -125,6 +125,8 @@ def test_correlation_graph_is_added_and_rows_are_scaled(norm):
     mixed = oracle.mixture(graphs, weights.tolist(), presence) + extra
     if norm == "row":
         mixed = oracle.row_normalise(mixed)
+    elif norm == "symmetric":
+        mixed = oracle.root_normalise(mixed)
     np.testing.assert_allclose(got.numpy(), expected_features(mixed, x, 2), atol=1e-10)
 
 
@@ -148,7 +150,36 @@ def test_only_the_ratio_of_weights_matters():
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("norm", [None, "row", "none"])
+@pytest.mark.parametrize("values", [[5.0, 5.0], [0.7, -0.9], [1.0, -1.0], [0.0, 0.0]])
+@pytest.mark.parametrize("norm", [None, "row", "symmetric"])
+def test_weights_that_are_not_shared_out_are_used_as_they_are(values, norm):
+    graphs, presence = modality_graphs()
+    weights = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    x, extra = table(7), correlation_graph()
+    got = feature_convolution(
+        operators(graphs),
+        weights,
+        torch.tensor(presence),
+        x,
+        2,
+        correlation=None if norm is None else operators([extra])[0],
+        correlation_norm=norm or "none",
+        share_out=False,
+    )
+    mixed = sum(weight * graph for weight, graph in zip(values, graphs, strict=True))
+    if norm is not None:
+        sizes = sum(abs(weight) * graph for weight, graph in zip(values, graphs, strict=True))
+        sums = (sizes + extra).sum(axis=1)
+        scale = np.divide(1.0, sums, out=np.zeros_like(sums), where=sums > 0)
+        mixed = scale[:, None] * (mixed + extra)
+        if norm == "symmetric":
+            mixed = mixed / np.sqrt(np.where(scale > 0, scale, 1.0))[:, None] * np.sqrt(scale)
+    np.testing.assert_allclose(got.detach().numpy(), expected_features(mixed, x, 2), atol=1e-10)
+    got.square().sum().backward()
+    assert weights.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("norm", [None, "row", "symmetric", "none"])
 def test_gradcheck_in_table_and_weights(norm):
     graphs, presence = modality_graphs()
     extra = None if norm is None else operators([correlation_graph()])[0]
@@ -206,7 +237,7 @@ def test_permuting_items_permutes_the_result():
 def test_unknown_row_normalisation_is_refused():
     graphs, presence = modality_graphs()
     weights = torch.ones(2, dtype=torch.float64)
-    with pytest.raises(ConfigError, match="row or none"):
+    with pytest.raises(ConfigError, match="row, symmetric or none"):
         feature_convolution(
             operators(graphs), weights, torch.tensor(presence), table(7), 1, correlation_norm="x"
         )

@@ -101,6 +101,26 @@ def test_modality_weights_are_learned_freely_or_fixed():
     assert branch.modality_logits.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("kind", "factor"), [("free", 3.0), ("softmax", 1.0)])
+def test_only_free_weights_have_a_scale_of_their_own(kind, factor):
+    branch, _ = feature_branch(modal_weight=kind)
+    first = branch(rows(), 1, None) - rows()
+    with torch.no_grad():
+        branch.modality_logits.mul_(3.0).add_(0.0 if kind == "free" else 4.0)
+    torch.testing.assert_close(branch(rows(), 1, None) - rows(), factor * first)
+
+
+@pytest.mark.parametrize("values", [[0.3, -0.7], [1.0, -1.0]])
+def test_free_weights_may_be_negative(values):
+    branch, _ = feature_branch(modal_weight="free")
+    with torch.no_grad():
+        branch.modality_logits.copy_(torch.tensor(values))
+    graphs = [operator.to_scipy().toarray().astype(float) for operator in branch.graphs]
+    mixed = values[0] * graphs[0] + values[1] * graphs[1]
+    expected = propagate(mixed, rows().double().numpy(), 2)
+    np.testing.assert_allclose(branch(rows(), 2, None).detach().numpy(), expected, atol=1e-5)
+
+
 def test_projected_features_replace_the_rows():
     branch, _ = feature_branch(feature_init="project")
     assert torch.equal(branch(rows(seed=1), 1, None), branch(rows(seed=2), 1, None))

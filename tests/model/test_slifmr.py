@@ -283,6 +283,9 @@ def test_a_missing_graph_or_missing_features_name_the_ablation_to_run():
         build(StubDataset(*arguments, full.knowledge, {}))
     with pytest.raises(ConfigError, match=r"--ablation=kg_mm$"):
         build(StubDataset(*arguments, unlinked.knowledge, {}))
+    for other in ("kg", "mm", "sge"):  # the way out leaves out what the ablation hides as well
+        with pytest.raises(ConfigError, match=rf"--ablation=kg_mm in place of {other}$"):
+            build(StubDataset(*arguments, unlinked.knowledge, {}), ablation=other)
     assert finite(signature(StubDataset(*arguments, unlinked.knowledge, {}), ablation="kg_mm"))
 
 
@@ -350,7 +353,7 @@ def test_the_translation_loss_trains_relations_that_the_ranking_does_not_reach()
     assert len(build(kge_loss_weight=0.5, ablation="kg").calculate_loss(batch())) == 4
 
 
-def test_the_translation_loss_is_weighed_and_drawn_from_the_base_triples():
+def test_the_translation_loss_is_weighed_and_drawn_from_both_directions():
     losses = []
     for weight in (0.5, 1.0):
         model = build(kge_loss_weight=weight)
@@ -361,8 +364,37 @@ def test_the_translation_loss_is_weighed_and_drawn_from_the_base_triples():
     model.calculate_loss(batch())[4].backward()
     gradient = model.knowledge_branch.relational_attention.relation_embedding.grad
     base = model.self_loop.knowledge.n_relations
-    assert gradient[1:base].any()
-    assert not gradient[base:].any()
+    inverse_end = 2 * base - 1
+    assert gradient[1:base].any(dim=1).all()
+    assert gradient[base:inverse_end].any(dim=1).all()
+    assert not gradient[inverse_end:].any()  # the correlation relation has no triples
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ablation": "kg"},
+        {"ablation": "mm"},
+        {"ablation": "kg_mm"},
+        {"feature_init": "project"},
+        {"feature_init": "project", "ablation": "kg"},
+    ],
+)
+def test_each_of_separate_tables_is_read_by_a_view(changes):
+    model = build(separate_tables=True, reg_weight=0.0, **changes)
+    model.pre_epoch(0)
+    total(model).backward()
+    tables = [model.entity_embedding.weight, *model.own_tables.values()]
+    assert all(table.grad is not None and table.grad.any() for table in tables)
+
+
+def test_without_layers_no_edge_is_weighed_nor_its_relation_penalised(monkeypatch):
+    model = build(n_layers_knowledge=0, reg_weight=0.1)
+    model.pre_epoch(0)
+    monkeypatch.setattr(type(model.knowledge_branch.relational_attention), "attention", None)
+    total(model).backward()
+    assert not [p for p in model.knowledge_branch.parameters() if p.grad is not None]
 
 
 def test_relations_without_edges_are_not_penalised():

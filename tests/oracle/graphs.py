@@ -153,3 +153,14 @@ def row_normalise(matrix):
         for j, value in enumerate(row):
             result[i, j] = value / total if total > 0 else 0.0
     return result
+
+
+def root_normalise(matrix):
+    """The second row of Eq. (18) as a sum in the form of Eq. (4): over both row sums' roots."""
+    sums = [sum(abs(float(value)) for value in row) for row in matrix]
+    result = np.zeros_like(matrix)
+    for i, row in enumerate(matrix):
+        for j, value in enumerate(row):
+            if sums[i] > 0 and sums[j] > 0:
+                result[i, j] = value / (sums[i] ** 0.5 * sums[j] ** 0.5)
+    return result
