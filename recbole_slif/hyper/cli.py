@@ -23,9 +23,8 @@ from recbole_slif.hyper.hyperopt_search import Search
 from recbole_slif.hyper.results import (
     Row,
     Train,
+    TrialsFile,
     best_of,
-    read_trials,
-    replace_trials,
     write_results,
 )
 from recbole_slif.hyper.shared_search import (
@@ -33,6 +32,7 @@ from recbole_slif.hyper.shared_search import (
     join_study,
     other_studies,
     run_shared,
+    short_hash,
     study_name,
 )
 from recbole_slif.hyper.space import (
@@ -185,7 +185,7 @@ def _by_hyperopt(order: Order) -> list[Row]:
         order.parameters,
         asked.algo,
         asked.max_evals,
-        order.trials_file,
+        _kept_trials(order),
         order.base["seed"],
         asked.early_stop,
     )
@@ -205,9 +205,10 @@ def _by_optuna(order: Order) -> list[Row]:
     if notice:
         print(f"note: {notice}")
     rows = run_shared(task, study, asked.workers)
-    moved = replace_trials(order.trials_file, rows)
+    file = TrialsFile(order.trials_file, _scope(identity))
+    moved = file.replace(rows)
     if moved is not None:
-        print(f"note: trials of another search were in {order.trials_file}, now in {moved}")
+        print(f"note: trials of another search were in {file.path}, now in {moved}")
     return rows
 
 
@@ -224,12 +225,27 @@ def _identity(order: Order) -> dict[str, Any]:
     }
 
 
-def _by_ray(order: Order) -> list[Row]:
-    from recbole_slif.hyper.ray_search import run_on_ray
+def _scope(identity: Mapping[str, Any]) -> str:
+    """Hash what decides a trial's score beside its values; other ranges leave it as it is."""
+    return short_hash({part: identity[part] for part in identity if part != "searched"})
 
-    task = order.task()
-    known = read_trials(order.trials_file)
-    return run_on_ray(task, known, order.trials_file, order.options.workers)
+
+def _kept_trials(order: Order) -> TrialsFile:
+    """Return the trials' file, with a note if trials under other settings are in it."""
+    file = TrialsFile(order.trials_file, _scope(_identity(order)))
+    if file.foreign():
+        print(
+            f"note: {file.foreign()} trials in {file.path} were made under other settings or data "
+            "and do not count; --output_file keeps searches apart"
+        )
+    return file
+
+
+def _by_ray(order: Order) -> list[Row]:
+    from recbole_slif.hyper.ray_search import load_ray, run_on_ray
+
+    load_ray()  # says what is missing before data are read
+    return run_on_ray(order.task(), _kept_trials(order), order.options.workers)
 
 
 _BACKENDS: dict[str, Callable[[Order], list[Row]]] = {

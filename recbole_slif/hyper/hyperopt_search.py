@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ from recbole.trainer import HyperTuning
 from recbole_slif.hyper.results import (
     Row,
     Train,
-    append_trial,
+    TrialsFile,
     best_of,
     key_of,
-    read_trials,
     table,
     trained_row,
 )
@@ -46,7 +44,7 @@ class Search(HyperTuning):
         parameters: what is searched.
         algo: `exhaustive`, `random` or `bayes`.
         max_evals: most trials; None means all combinations (exhaustive) or 100.
-        trials_file: JSON lines of finished trials; those in it are not trained again.
+        trials: finished trials, which are not trained again.
         seed: of the draws.
         early_stop: trials without progress after which random and bayes end.
     """
@@ -60,7 +58,7 @@ class Search(HyperTuning):
         parameters: Sequence[Parameter],
         algo: str = "exhaustive",
         max_evals: int | None = None,
-        trials_file: Path | None = None,
+        trials: TrialsFile | None = None,
         seed: int = 2020,
         early_stop: int = 10,
     ) -> None:
@@ -75,12 +73,12 @@ class Search(HyperTuning):
         self.early_stop_fn = None if algo == "exhaustive" else without_progress(early_stop)
         self.max_evals = min(self.max_evals, max_evals) if max_evals else self.max_evals
         self.seed = seed
-        self.trials_file = trials_file
+        self.trials = trials
         self.rows: list[Row] = []
-        self._kept = read_trials(trials_file)
+        self._kept = {} if trials is None else trials.read()
 
     def trial(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Train with one set of values, or take the result from the trials file."""
+        """Train with one set of values, or take the result from its file."""
         import hyperopt
 
         settings = {name: settle(value) for name, value in params.items()}
@@ -97,8 +95,8 @@ class Search(HyperTuning):
 
     def _train(self, settings: dict[str, Any], key: str) -> Row:
         row = trained_row(self.objective_function, settings)
-        if self.trials_file is not None:
-            append_trial(self.trials_file, row)
+        if self.trials is not None:
+            self.trials.append(row)
         self._kept[key] = row
         return row
 

@@ -12,12 +12,11 @@ import os
 import tempfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from recbole_slif.console import one_line
 from recbole_slif.errors import ConfigError, SlifError
-from recbole_slif.hyper.results import Row, Train, append_trial, trained_row
+from recbole_slif.hyper.results import Row, Train, TrialsFile, trained_row
 from recbole_slif.hyper.shared_search import Task, without_progress
 from recbole_slif.sharing.study import FAILED, FINISHED, RUNNING, Attempt, Piece
 
@@ -110,7 +109,7 @@ def trial(train: Train, config: Mapping[str, Any]) -> dict[str, Any]:
     return {"row": json.dumps(row), _SCORE: float("nan") if score is None else score}
 
 
-def _searcher(ray: Any, course: Course, file: Path) -> Any:
+def _searcher(ray: Any, course: Course, file: TrialsFile) -> Any:
     """Return the course as Ray asks for it: suggestions, and word of what came of them."""
     base: Any = ray.tune.search.Searcher
 
@@ -139,7 +138,7 @@ def _searcher(ray: Any, course: Course, file: Path) -> Any:
             if result and "row" in result:
                 row = json.loads(result["row"])
             course.end(number, row)
-            append_trial(file, row)
+            file.append(row)
 
         def save(self, checkpoint_path: str) -> None:
             """Keep nothing: the trials' file is what a search goes on from."""
@@ -150,13 +149,12 @@ def _searcher(ray: Any, course: Course, file: Path) -> Any:
     return Searching()
 
 
-def run_on_ray(task: Task, known: Mapping[str, Row], file: Path, workers: int) -> list[Row]:
+def run_on_ray(task: Task, file: TrialsFile, workers: int) -> list[Row]:
     """Search on Ray.
 
     Args:
         task: what is searched and how.
-        known: finished trials by their settings, from the trials' file.
-        file: that finished trials are added to.
+        file: finished trials, which are not trained again; new ones are added.
         workers: most trials at a time.
 
     Returns:
@@ -167,7 +165,7 @@ def run_on_ray(task: Task, known: Mapping[str, Row], file: Path, workers: int) -
         SlifError: Ray failed.
     """
     ray = load_ray()
-    course = Course(task, known)
+    course = Course(task, file.read())
     for name, value in _SURROUNDINGS.items():
         os.environ.setdefault(name, value)
     started = not ray.is_initialized()
@@ -185,7 +183,7 @@ def run_on_ray(task: Task, known: Mapping[str, Row], file: Path, workers: int) -
     return course.rows()
 
 
-def _fit(ray: Any, course: Course, file: Path, workers: int) -> None:
+def _fit(ray: Any, course: Course, file: TrialsFile, workers: int) -> None:
     tune = ray.tune
     with tempfile.TemporaryDirectory() as scratch:
         tuner = tune.Tuner(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +78,64 @@ def table(rows: Sequence[Row]) -> str:
     return tabulate(cells, headers, tablefmt="simple", disable_numparse=True)
 
 
-def read_trials(path: Path | None) -> dict[str, Row]:
-    """Read kept trials by their settings; a line cut off by a crash and failures are left out."""
-    kept: dict[str, Row] = {}
-    if path is None or not path.is_file():
-        return kept
-    for line in path.read_bytes().splitlines():
-        try:
-            row = read_json(line)
-        except ValueError:
-            continue
-        if _is_trial(row):
-            kept[key_of(row["params"])] = row
-    return kept
+class TrialsFile:
+    """Finished trials as JSON lines, each marked with what else decided its score.
+
+    Args:
+        path: the file.
+        scope: a hash of the settings that are not searched and of the data. Trials under another
+            one stay in the file and do not count.
+    """
+
+    def __init__(self, path: Path, scope: str) -> None:
+        self.path = path
+        self.scope = scope
+
+    def read(self) -> dict[str, Row]:
+        """Return this scope's trials by their settings; failures are left out."""
+        return {
+            key_of(row["params"]): {name: row[name] for name in row if name != "scope"}
+            for row in self._lines()
+            if row.get("scope") == self.scope
+        }
+
+    def foreign(self) -> int:
+        """Count the trials under other settings."""
+        return sum(row.get("scope") != self.scope for row in self._lines())
+
+    def append(self, row: Row) -> None:
+        """Add a trial."""
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(self._text(row))
+
+    def replace(self, rows: Sequence[Row]) -> Path | None:
+        """Write the file at once, each set of values once.
+
+        Returns:
+            Where a file with trials that are not among `rows` was moved to, None if there was none.
+        """
+        ours = {key_of(row["params"]): row for row in reversed(rows)}
+        moved = None
+        if self.foreign() or any(ours.get(key) != row for key, row in self.read().items()):
+            moved = _free_name(self.path)
+            self.path.rename(moved)
+        write_atomic(self.path, "".join(map(self._text, reversed(ours.values()))).encode())
+        return moved
+
+    def _text(self, row: Row) -> str:
+        return json.dumps({**row, "scope": self.scope}) + "\n"
+
+    def _lines(self) -> Iterator[Row]:
+        """Yield the trials that gave a score; a line cut off by a crash is left out."""
+        if not self.path.is_file():
+            return
+        for line in self.path.read_bytes().splitlines():
+            try:
+                row = read_json(line)
+            except ValueError:
+                continue
+            if _is_trial(row):
+                yield row
 
 
 def _is_trial(row: Any) -> bool:
@@ -98,29 +143,6 @@ def _is_trial(row: Any) -> bool:
     whole = isinstance(row, dict) and isinstance(row.get("params"), dict)
     score = row.get("score") if whole else None
     return isinstance(score, int | float) and isinstance(row.get("bigger"), bool)
-
-
-def append_trial(path: Path, row: Row) -> None:
-    """Add a trial to the file."""
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row) + "\n")
-
-
-def replace_trials(path: Path, rows: Sequence[Row]) -> Path | None:
-    """Write the trials' file at once, each set of values once.
-
-    Returns:
-        Where a file with trials that are not among `rows` was moved to, None if there was none.
-    """
-    ours = {key_of(row["params"]): row for row in reversed(rows)}
-    found = read_trials(path)
-    moved = None
-    if any(ours.get(key) != row for key, row in found.items()):
-        moved = _free_name(path)
-        path.rename(moved)
-    text = "".join(json.dumps(row) + "\n" for row in reversed(ours.values()))
-    write_atomic(path, text.encode())
-    return moved
 
 
 def _free_name(path: Path) -> Path:

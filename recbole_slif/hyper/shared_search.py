@@ -73,8 +73,12 @@ class Task:
 
 def study_name(title: str, identity: Mapping[str, Any]) -> str:
     """Return the default name of a study: `title` and a hash of all that decides its scores."""
-    text = json.dumps(identity, sort_keys=True)
-    return f"{title}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{title}-{short_hash(identity)}"
+
+
+def short_hash(content: Mapping[str, Any]) -> str:
+    """Return a hash of what JSON can hold, 12 digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

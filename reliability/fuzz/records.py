@@ -15,14 +15,20 @@ from recbole_slif import checkpoint
 from recbole_slif.checkpoint import Checkpoint
 from recbole_slif.errors import SlifError
 from recbole_slif.experiment.folder import Folder
-from recbole_slif.hyper.results import read_trials
+from recbole_slif.hyper.results import TrialsFile
 from recbole_slif.report.cli import report_command
 from recbole_slif.report.collect import read_experiment
 from reliability.fuzz.engine import Draw, FoundFault, damaged, judge, working_in
 from reliability.fuzz.settings import VALUES, spoil
 from reliability.hostile.records import folder_of, run_line
 
-TRIAL = {"params": {"learning_rate": 0.1}, "score": 0.5, "bigger": True, "valid": {"recall@20": 1}}
+TRIAL = {
+    "params": {"learning_rate": 0.1},
+    "score": 0.5,
+    "bigger": True,
+    "valid": {"recall@20": 1},
+    "scope": "",
+}
 
 
 class Records:
@@ -109,7 +115,7 @@ class Records:
             data = damaged(data, draw)
         path = self.folder / "x.trials.jsonl"
         path.write_bytes(data)
-        fine, found = judge(lambda: read_trials(path), ["x.trials.jsonl"], told=f"{data!r:.300}")
+        fine, found = judge(TrialsFile(path, "").read, ["x.trials.jsonl"], told=f"{data!r:.300}")
         if fine:
             for one in found.values():
                 float(one["score"])

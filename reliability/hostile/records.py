@@ -16,7 +16,7 @@ from recbole_slif.errors import SlifError
 from recbole_slif.experiment.claims import Claims
 from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.shared import unpacked
-from recbole_slif.hyper.results import read_trials
+from recbole_slif.hyper.results import TrialsFile
 from recbole_slif.recommend import Recommendation, render
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.render import latex_text, markdown_text
@@ -166,10 +166,10 @@ def _claims(arena: Arena) -> None:
 
 def _trials(arena: Arena) -> None:
     """Trials that somebody wrote are read as JSON or left out."""
-    whole = '{"score": 0.5, "params": {"a": 1}, "bigger": true}'
+    whole = '{"score": 0.5, "params": {"a": 1}, "bigger": true, "scope": ""}'
     rows = ["[]", "3", '"x"', '{"score": 1}', '{"score": 1, "params": 2}', whole, "[" * 100_000]
     Path("x.trials.jsonl").write_text("\n".join(rows), "utf-8")
-    require(len(read_trials(Path("x.trials.jsonl"))) == 1, "the whole line was not kept")
+    require(len(TrialsFile(Path("x.trials.jsonl"), "").read()) == 1, "the whole line was not kept")
 
 
 def _packed_line(arena: Arena) -> None:

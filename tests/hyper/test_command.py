@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recbole_slif import factory, hyper
-from recbole_slif.hyper.results import replace_trials
+from recbole_slif.hyper.results import TrialsFile
 from recbole_slif.sharing.address import read_address
 from recbole_slif.sharing.study import SharedStudy
 from tests.running import settings
@@ -130,7 +130,7 @@ def test_test_split_is_not_read(tmp_path, monkeypatch, backend):
     assert len(sealed) == 2
     with pytest.raises(AssertionError, match="test loader was read"):
         len(sealed[0].test_data.dataset)
-    assert all(set(row) == {"params", "score", "bigger", "valid"} for row in rows())
+    assert all(set(row) == {"params", "score", "bigger", "valid", "scope"} for row in rows())
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,33 @@ def test_mistakes_are_one_line(tmp_path, capsys, options, told):
 
 def test_trials_of_another_search_are_moved_not_lost(tmp_path):
     path = tmp_path / "a.trials.jsonl"
+    file = TrialsFile(path, "here")
     row = {"params": {"a": 1}, "score": 0.5, "bigger": True, "valid": {}}
     other = {**row, "params": {"b": 1}}
-    assert replace_trials(path, [row, row]) is None
-    assert json.loads(path.read_text()) == row
-    assert replace_trials(path, [row, other]) is None
-    assert replace_trials(path, [other]) == tmp_path / "a.trials.1.jsonl"
-    assert replace_trials(path, [row]) == tmp_path / "a.trials.2.jsonl"
+    assert file.replace([row, row]) is None
+    assert json.loads(path.read_text()) == {**row, "scope": "here"}
+    assert file.replace([row, other]) is None
+    assert file.replace([other]) == tmp_path / "a.trials.1.jsonl"
+    assert file.replace([row]) == tmp_path / "a.trials.2.jsonl"
     assert len((tmp_path / "a.trials.1.jsonl").read_text().splitlines()) == 2
+    assert TrialsFile(path, "there").replace([row]) == tmp_path / "a.trials.3.jsonl"
+
+
+@pytest.mark.parametrize("change", [{"learner": "sgd"}, {"seed": 7}, {"valid_metric": "NDCG@5"}])
+def test_trials_under_other_settings_or_data_do_not_count(tmp_path, calls, capsys, change):
+    assert hyper.main(words(tmp_path)) == 0
+    assert hyper.main(words(tmp_path, **change)) == 0
+    assert len(calls) == 4
+    told = "note: 2 trials in out/a.trials.jsonl were made under other settings or data"
+    assert told in capsys.readouterr().out
+    assert len(rows()) == 4
+    wider = words(tmp_path, space="learning_rate choice [0.001, 0.05, 0.1]\n")
+    assert hyper.main(wider) == 0  # a wider range keeps what was tried in the narrower one
+    assert len(calls) == 5
+    data = Path("data/toy/toy.inter")
+    data.write_text(data.read_text("utf-8").replace("u1\t", "u01\t"), "utf-8")
+    assert hyper.main(words(tmp_path)) == 0
+    assert len(calls) == 7
 
 
 def test_default_paths_load_neither_ray_nor_optuna():

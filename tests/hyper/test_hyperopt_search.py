@@ -7,6 +7,7 @@ import yaml
 from recbole_slif import hyper
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.hyper import Parameter, Search, read_space
+from recbole_slif.hyper.results import TrialsFile
 from tests.running import settings
 
 
@@ -116,7 +117,7 @@ def test_lists_and_smaller_metrics():
 
 
 def test_search_goes_on_without_repeating(tmp_path):
-    trials = tmp_path / "t.jsonl"
+    trials = TrialsFile(tmp_path / "t.jsonl", "here")
     calls = []
 
     def dying(params):
@@ -125,13 +126,16 @@ def test_search_goes_on_without_repeating(tmp_path):
         return peak(calls)(params)
 
     with pytest.raises(KeyboardInterrupt):
-        Search(dying, GRID, trials_file=trials).run()
-    trials.write_text(trials.read_text() + '{"params": {"a"')  # cut off by a crash
+        Search(dying, GRID, trials=trials).run()
+    trials.path.write_text(trials.path.read_text() + '{"params": {"a"')  # cut off by a crash
     again = []
-    search = Search(peak(again), GRID, trials_file=trials)
+    search = Search(peak(again), GRID, trials=trials)
     search.run()
     assert len(again) == 5
     assert search.best_params == {"a": 3, "b": "y"}
+    elsewhere = []
+    Search(peak(elsewhere), GRID, trials=TrialsFile(trials.path, "there")).run()
+    assert len(elsewhere) == 8
 
 
 def test_failed_trials_are_shown_and_do_not_win():

@@ -9,7 +9,7 @@ from recbole_slif import hyper
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.hyper import ray_search as module
 from recbole_slif.hyper.ray_search import Course, load_ray, run_on_ray, trial
-from recbole_slif.hyper.results import best_of, key_of, trained_row
+from recbole_slif.hyper.results import TrialsFile, best_of, key_of, trained_row
 from recbole_slif.hyper.shared_search import run_shared
 from recbole_slif.sharing.study import SharedStudy
 from tests.hyper.joining import GRID, task_of, trained
@@ -109,12 +109,13 @@ class Small:
 
 def test_what_ray_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_ray", lambda: Small)
-    file = tmp_path / "t.jsonl"
-    rows = run_on_ray(task_of(tmp_path), {}, file, 1)
+    file = TrialsFile(tmp_path / "t.jsonl", "here")
+    rows = run_on_ray(task_of(tmp_path), file, 1)
     assert len(rows) == 8
     assert rows[1]["error"] == "Ray could not carry it out"
     assert best_of(rows)["params"] == {"a": 3, "b": "y"}
-    assert [json.loads(line) for line in file.read_text().splitlines()] == rows
+    lines = [json.loads(line) for line in file.path.read_text().splitlines()]
+    assert lines == [{**row, "scope": "here"} for row in rows]
     assert len(trained(tmp_path)) == 7
 
 
@@ -125,7 +126,7 @@ def test_failure_of_ray_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_ray", lambda: Small)
     monkeypatch.setattr(module, "_fit", fail)
     with pytest.raises(SlifError, match="Ray failed: no memory"):
-        run_on_ray(task_of(tmp_path), {}, tmp_path / "t.jsonl", 1)
+        run_on_ray(task_of(tmp_path), TrialsFile(tmp_path / "t.jsonl", ""), 1)
 
 
 def test_ray_that_does_not_start_is_one_line(tmp_path, monkeypatch):
@@ -146,7 +147,7 @@ def test_ray_that_does_not_start_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "load_ray", lambda: Overloaded)
     with pytest.raises(SlifError, match="Ray failed: the node timed out"):
-        run_on_ray(task_of(tmp_path), {}, tmp_path / "t.jsonl", 1)
+        run_on_ray(task_of(tmp_path), TrialsFile(tmp_path / "t.jsonl", ""), 1)
     assert ended
 
 
@@ -166,6 +167,6 @@ def test_search_on_ray_itself(tmp_path):
         load_ray()
     except ConfigError as error:
         pytest.skip(str(error))
-    rows = run_on_ray(task_of(tmp_path), {}, tmp_path / "t.jsonl", 2)
+    rows = run_on_ray(task_of(tmp_path), TrialsFile(tmp_path / "t.jsonl", ""), 2)
     assert len(rows) == len(trained(tmp_path)) == 8
     assert best_of(rows)["params"] == {"a": 3, "b": "y"}
