@@ -78,21 +78,6 @@ class HeadTailGraph:
         wanted = np.unique(np.asarray(heads, np.int64) * self.n_entities + np.asarray(tails))
         return np.flatnonzero(np.isin(keys, wanted, assume_unique=True))
 
-    def draw_per_head(self, at_most: int | None) -> np.ndarray:
-        """Draw edges of each head without repetition, from torch's CPU generator.
-
-        Args:
-            at_most: How many a head keeps; None for all.
-
-        Returns:
-            The numbers of the edges drawn, ascending.
-        """
-        if at_most is None:
-            return np.arange(self.n_edges)
-        shuffled = np.lexsort((torch.randperm(self.n_edges).numpy(), self.heads))
-        place = np.arange(self.n_edges) - self.offsets()[self.heads]
-        return np.sort(shuffled[place < at_most])
-
     def part(self, chosen: np.ndarray, device: torch.device | str | None = None) -> KnowledgeEdges:
         """Lay the edges of the given numbers `[n]` out for attention."""
         columns = (self.heads[chosen], self.relations[chosen], self.tails[chosen])

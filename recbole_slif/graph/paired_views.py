@@ -24,10 +24,11 @@ class PairedViews:
     All draws come from torch's CPU generator. Before the first draw both views are whole.
 
     Attributes:
-        triples: heads, relations and tails `[n_triples]`.
+        triples: heads, relations and tails `[n_triples]` of those taken, at first all.
         pairs: users and items `[n_pairs]`.
     """
 
+    triples: Triples
     _graphs: list[View] | None
 
     def __init__(
@@ -49,10 +50,18 @@ class PairedViews:
             device: where the graphs live.
             dtype: type of the interactions' weights.
         """
-        self.triples, self.pairs = triples, pairs
+        self.pairs = pairs
         self._graph_size, self._table_sizes = graph_size, table_sizes
         self._device, self._dtype = device, dtype
-        counts = len(triples[0]), len(pairs[0])
+        self._all = triples
+        self.take(np.arange(len(triples[0])))
+
+    def take(self, places: np.ndarray) -> None:
+        """Go on with some of the triples, by their places among all; both views are whole."""
+        self._taken = places
+        heads, relations, tails = self._all
+        self.triples = heads[places], relations[places], tails[places]
+        counts = len(places), len(self.pairs[0])
         self._use(*(torch.ones(2, count, dtype=torch.bool) for count in counts))
 
     def knowledge(self, kept: Tensor | None = None) -> KnowledgeEdges:
@@ -101,11 +110,16 @@ class PairedViews:
         return self._graphs
 
     def state(self) -> dict[str, Tensor]:
-        """Return `knowledge_kept` `[2, n_triples]` and `interactions_kept` `[2, n_pairs]`."""
-        return dict(self._masks)
+        """Return what was taken and what views keep.
+
+        `triples_taken` `[n_triples]`, `knowledge_kept` `[2, n_triples]` and `interactions_kept`
+        `[2, n_pairs]`.
+        """
+        return {"triples_taken": torch.from_numpy(self._taken), **self._masks}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave."""
+        self.take(state["triples_taken"].cpu().numpy())
         self._use(state["knowledge_kept"].cpu(), state["interactions_kept"].cpu())
 
     def _use(self, knowledge: Tensor, interactions: Tensor) -> None:

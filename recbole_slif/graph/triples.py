@@ -121,12 +121,19 @@ class TripleSampler:
         return int(rest[torch.randint(len(rest), (1,))])
 
 
-def first_of_each(keys: np.ndarray, limit: int | None) -> np.ndarray:
-    """Positions `[m]` of the first `limit` entries of each key, in their order; all with None."""
-    if limit is None:
+def draw_of_each(keys: np.ndarray, at_most: int | None) -> np.ndarray:
+    """Draw entries of each key without repetition, from torch's CPU generator.
+
+    Args:
+        keys: `[n]` ids from 0 on.
+        at_most: How many entries of a key are drawn; None for all, without a draw.
+
+    Returns:
+        The positions drawn, ascending.
+    """
+    if at_most is None:
         return np.arange(len(keys))
-    order = np.argsort(keys, kind="stable")
+    shuffled = np.lexsort((torch.randperm(len(keys)).numpy(), keys))
     counts = np.bincount(keys)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    rank = np.arange(len(keys)) - starts
-    return np.sort(order[rank < limit])
+    rank = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(shuffled[rank < at_most])

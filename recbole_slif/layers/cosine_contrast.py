@@ -29,7 +29,7 @@ def cosine_contrast(
     negatives: Tensor,
     weights: Tensor,
     margin: float,
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     r"""Pull each user to its item and push it from items that come nearer than a margin.
 
     .. math::
@@ -48,13 +48,13 @@ def cosine_contrast(
         margin: :math:`m`.
 
     Returns:
-        The loss, a scalar, and the cosines of the pairs `[B]`, without gradient.
+        The loss, a scalar.
     """
     rows, table = unit_rows(F.embedding(user_ids, users)), unit_rows(items)
     cosines = (rows * F.embedding(positives, table)).sum(dim=1)
     pulled = weights * (1.0 - cosines).relu()
     pushed: Tensor = _MeanExcess.apply(rows, table, negatives, margin)
-    return (pulled + pushed).mean(), cosines.detach()
+    return (pulled + pushed).mean()
 
 
 class _MeanExcess(Kernel):

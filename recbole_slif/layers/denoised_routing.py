@@ -39,7 +39,7 @@ def denoised_routing(
     max_gap: float,
     rounds: int,
     kept: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Route items to users in the knowledge tower and the collaborative one (c), comparing both.
 
     .. math::
@@ -60,7 +60,8 @@ def denoised_routing(
         kept: `[n_edges]` bool, the edges that exist, in their order; all if None.
 
     Returns:
-        `[n_users, d]` of each tower; a user without a pair left becomes 0.
+        `[n_users, d]` of each tower, where a user without a pair left becomes 0; and
+        `[n_edges]`, 1 where the last round's attentions agree and 0 elsewhere.
     """
     n_users = len(users[0])
     rows = [_filled(table, edges.n_entities) for table in users]
@@ -81,7 +82,7 @@ def denoised_routing(
             gather_from_tails(agreed * share, table, edges)
             for share, table in zip(shares, gathered, strict=True)
         ]
-    return rows[0][:n_users], rows[1][:n_users]
+    return rows[0][:n_users], rows[1][:n_users], agreed
 
 
 def _shares(scores: Tensor, edges: KnowledgeEdges, kept: Tensor | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from recbole_slif.graph.head_tail import HeadTailGraph
 from tests.oracle.diffkg import one_relation
@@ -46,33 +45,6 @@ def test_finding_pairs():
     assert graph.find(graph.heads[places], graph.tails[places]).tolist() == [1, 3]
     assert graph.find([0, 5], [0, 0]).tolist() == []
     assert graph.find([], []).tolist() == []
-
-
-def test_drawing_keeps_at_most_so_many_of_each_head():
-    _, graph = make()
-    degree = np.bincount(graph.heads, minlength=N_ENTITIES)
-    assert degree.max() > 2
-    torch.manual_seed(0)
-    seen = np.zeros(graph.n_edges)
-    for _ in range(600):
-        drawn = graph.draw_per_head(2)
-        assert (np.diff(drawn) > 0).all()
-        kept = np.bincount(graph.heads[drawn], minlength=N_ENTITIES)
-        assert (kept == np.minimum(degree, 2)).all()
-        seen[drawn] += 1
-    share = np.minimum(2 / degree[graph.heads], 1.0)
-    assert np.abs(seen / 600 - share).max() < 0.1
-    assert graph.draw_per_head(None).tolist() == list(range(graph.n_edges))
-    assert graph.draw_per_head(99).tolist() == list(range(graph.n_edges))
-
-
-def test_a_draw_follows_torchs_generator():
-    _, graph = make()
-    draws = []
-    for seed in (5, 5, 6):
-        torch.manual_seed(seed)
-        draws.append(graph.draw_per_head(1).tolist())
-    assert draws[0] == draws[1] != draws[2]
 
 
 def test_a_part_is_laid_out_for_attention():

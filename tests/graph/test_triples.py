@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_slif.errors import DataError
-from recbole_slif.graph.triples import TripleSampler, first_of_each
+from recbole_slif.graph.triples import TripleSampler, draw_of_each
 
 
 def make_graph(seed=0, count=60, n_entities=12, n_relations=4):
@@ -98,9 +98,28 @@ def test_triples_are_drawn_evenly_from_each_heads_own():
         assert abs(counts[triple] - 10_000) < 400, "a triple given twice counts once"
 
 
-def test_the_first_of_each_key_are_kept_in_their_order():
-    keys = np.array([4, 2, 4, 4, 2, 7, 4])
-    assert first_of_each(keys, 2).tolist() == [0, 1, 2, 4, 5]
-    assert first_of_each(keys, 1).tolist() == [0, 1, 5]
-    assert first_of_each(keys, None).tolist() == list(range(7))
-    assert first_of_each(np.zeros(0, dtype=np.int64), 3).tolist() == []
+def test_drawing_keeps_at_most_so_many_of_each_key():
+    keys = np.random.default_rng(0).integers(0, 9, 40)
+    counts = np.bincount(keys, minlength=9)
+    assert counts.max() > 2
+    torch.manual_seed(0)
+    seen = np.zeros(40)
+    for _ in range(600):
+        drawn = draw_of_each(keys, 2)
+        assert (np.diff(drawn) > 0).all()
+        kept = np.bincount(keys[drawn], minlength=9)
+        assert (kept == np.minimum(counts, 2)).all()
+        seen[drawn] += 1
+    share = np.minimum(2 / counts[keys], 1.0)
+    assert np.abs(seen / 600 - share).max() < 0.1
+    for limit in (None, 99):
+        assert draw_of_each(keys, limit).tolist() == list(range(40))
+    assert draw_of_each(np.zeros(0, dtype=np.int64), 3).tolist() == []
+
+
+def test_a_draw_follows_torchs_generator():
+    keys, draws = np.repeat(np.arange(5), 4), []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        draws.append(draw_of_each(keys, 1).tolist())
+    assert draws[0] == draws[1] != draws[2]

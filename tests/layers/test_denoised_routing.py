@@ -47,8 +47,11 @@ def test_agrees_with_the_loop(n_users, n_items, rounds, gap):
     parts = tables(n_users, n_items)
     got = denoised_routing(*parts, layout(pairs, n_users, n_items), gap, rounds)
     arrays = ([table.numpy() for table in part] for part in parts)
-    wanted = oracle.routing(pairs, *arrays, gap, rounds)
-    for found, expected in zip(got, wanted, strict=True):
+    wanted, taken = oracle.routing(pairs, *arrays, gap, rounds)
+    edges = layout(pairs, n_users, n_items)
+    ends = zip(edges.heads.tolist(), edges.tails.tolist(), strict=True)
+    assert got[2].bool().tolist() == [pair in taken for pair in ends]
+    for found, expected in zip(got[:2], wanted, strict=True):
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-10)
         assert not found[-1].any(), "a user without pairs becomes 0"
 
@@ -75,10 +78,11 @@ def test_edges_left_out_count_as_if_they_did_not_exist(rounds):
     found = []
     for edges, mask in (layout(left, 9, 7), None), (layout(pairs, 9, 7), torch.from_numpy(kept)):
         rows = denoised_routing(parts[:2], parts[2:4], parts[4:], edges, 0.05, rounds, mask)
-        total = (torch.stack(rows) * weights).sum()
-        found.append((rows, torch.autograd.grad(total, parts)))
+        total = (torch.stack(rows[:2]) * weights).sum()
+        agreed = rows[2] if mask is None else rows[2][mask[edges.input_positions]]
+        found.append((rows[:2], agreed, torch.autograd.grad(total, parts)))
     torch.testing.assert_close(*found)
-    assert found[1][0][0].any() and not found[1][0][0][1].any()
+    assert found[1][0][0].any() and found[0][1].any() and not found[1][0][0][1].any()
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
@@ -87,7 +91,7 @@ def test_gradients_of_all_tables(rounds):
     parts = [table.requires_grad_() for pair in tables(6, 5) for table in pair]
 
     def route(*given):
-        return denoised_routing(given[:2], given[2:4], given[4:], edges, 0.02, rounds)
+        return denoised_routing(given[:2], given[2:4], given[4:], edges, 0.02, rounds)[:2]
 
     assert gradcheck(route, parts)
 

@@ -22,7 +22,6 @@ def in_double_precision(model):
     """The same model in float64, its fixed shares taken anew."""
     model.double()
     model.bank = model.bank.double()
-    model.triples.item_relations = means_of(model.triples.item_relations)
     whole = model.pairs.whole
     model.pairs.whole = whole._replace(item_means=means_of(whole.item_means))
     return model
@@ -61,7 +60,8 @@ def sorted_edges(model, dataset):
     return tuple(zip(*sorted(edges, key=lambda edge: (level(edge), edge)), strict=True))
 
 
-def expected_towers(model, dataset, samples, gap=None, rounds=None):
+def expected_towers(model, dataset, samples):
+    """The four tables by loops, of entities the items, and a weight 0 or 1 of each pair."""
     arrays = {name: value.detach().numpy() for name, value in model.named_parameters()}
     weights = [
         (
@@ -74,18 +74,20 @@ def expected_towers(model, dataset, samples, gap=None, rounds=None):
         arrays[f"{name}_embedding.weight"] for name in ("user", "entity", "cf_user", "cf_item")
     ]
     users, items = model.training_pairs(dataset)
-    users, entities, *collaborative = oracle.towers(
+    pairs = sorted(set(zip(users.tolist(), items.tolist(), strict=True)))
+    (users, entities, *collaborative), taken = oracle.towers(
         tables,
         arrays["relation_embedding.weight"],
         sorted_edges(model, dataset),
         samples.tolist(),
-        sorted(set(zip(users.tolist(), items.tolist(), strict=True))),
+        pairs,
         model.n_items,
         weights,
-        model.settings["gamma"] if gap is None else gap,
-        model.settings["max_iter"] if rounds is None else rounds,
+        model.settings["gamma"],
+        model.settings["max_iter"],
     )
-    return users, entities[: model.n_items], *collaborative
+    agreed = torch.tensor([float(pair in taken) for pair in pairs])
+    return (users, entities[: model.n_items], *collaborative), agreed
 
 
 def expected_losses(model, towers, batch, negatives, weights):

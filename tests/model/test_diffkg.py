@@ -76,6 +76,14 @@ def test_the_contrast_can_have_fewer_negatives(tmp_path, negatives):
     assert fewer < model.calculate_loss(batch)[2]
 
 
+def test_a_contrast_that_weighs_nothing_is_not_computed(tmp_path, monkeypatch):
+    model, dataset = build(tmp_path, {"ssl_weight": 0.0})
+    encode, encoded = model.encode, []
+    monkeypatch.setattr(model, "encode", lambda edges: encoded.append(edges) or encode(edges))
+    assert model.calculate_loss(peers.pair_batch(dataset))[2].item() == 0.0
+    assert encoded == [model.generation.generated]
+
+
 def test_hops_are_dropped_out_while_training_only(tmp_path):
     model, dataset = build(tmp_path, {"mess_dropout_rate": 0.3})
     batch = peers.pair_batch(dataset)

@@ -121,6 +121,12 @@ def test_all_losses_and_scores_agree_with_loops(
     )
 
 
+def test_a_contrast_that_weighs_nothing_is_not_computed(tmp_path, monkeypatch):
+    model, _, dataset = built(tmp_path, {"ssl_weight": 0.0})
+    monkeypatch.setattr(model, "_contrast", None)
+    assert model.calculate_loss(peers.pair_batch(dataset))[2].item() == 0.0
+
+
 def test_items_without_a_modality_are_masked(tmp_path):
     model, _, dataset = built(tmp_path, {"trans": 1})
     train_denoisers(model)

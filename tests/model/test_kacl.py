@@ -142,6 +142,17 @@ def test_interactions_given_twice_count_once(tmp_path):
     assert edge_pairs(twice.whole[0]) == edge_pairs(model.graphs.whole[0])
 
 
+def test_a_pass_that_weighs_nothing_is_left_out(tmp_path):
+    for changes, names in (
+        ({}, ["knowledge", "contrast"]),
+        ({"kg_weight": 0.0}, ["contrast"]),
+        ({"cl_weight": 0.0}, ["knowledge"]),
+        ({"kg_weight": 0.0, "cl_weight": 0.0}, []),
+    ):
+        model, _ = built(tmp_path / "".join(changes), **changes)
+        assert [phase.names[0] for phase in model.phases_after(0)] == names
+
+
 def test_wrong_settings_are_refused(tmp_path):
     config, dataset = setting(tmp_path)
     for key, value, message in (

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from recbole_slif.errors import ConfigError
 from recbole_slif.model.knowledge.kgat import KGAT
 from tests import model_checks as checks
 from tests import peers
@@ -112,6 +113,12 @@ def test_saved_attention_is_the_one_that_scores(tmp_path):
     fresh = KGAT(config, dataset)
     fresh.load_state_dict(state)
     assert not torch.equal(checks.evaluated(fresh, dataset), checks.evaluated(model, dataset))
+
+
+def test_a_model_without_layers_is_refused(tmp_path):
+    config, dataset = peers.toy_setting(tmp_path, "KGAT", {"layers": []})
+    with pytest.raises(ConfigError, match="layers must name the width of at least one layer"):
+        KGAT(config, dataset)
 
 
 def test_model_passes_the_common_checks(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -217,19 +219,52 @@ def test_items_without_triples_keep_their_own_rows(tmp_path):
     assert not model.entity_embedding.weight.grad.any()
 
 
-def test_the_first_triples_of_an_item_are_taken(tmp_path):
+def edges_of(model):
+    parts = model.edges.heads, model.edges.relations, model.edges.tails
+    return list(zip(*(part.tolist() for part in parts), strict=True))
+
+
+def test_an_item_gathers_along_so_many_of_its_triples_drawn_once(tmp_path):
     model, dataset = build(tmp_path, {"triples_per_item": 1})
-    wanted = {}
-    for head, *rest in whole_triples(model, dataset):
-        wanted.setdefault(head, [rest])
-    edges = model.edges
-    found = {}
-    for head, *rest in zip(
-        edges.heads.tolist(), edges.relations.tolist(), edges.tails.tolist(), strict=False
-    ):
-        found.setdefault(head, []).append(rest)
-    assert found == wanted
-    assert len(model.sampler._known) == len(set(whole_triples(model, dataset)))
+    whole = whole_triples(model, dataset)
+    draws = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        found = edges_of(KGCL(model.settings, dataset))
+        assert set(found) <= set(whole)
+        assert sorted(head for head, *_ in found) == sorted({head for head, *_ in whole})
+        draws.add(tuple(found))
+    assert len(draws) > 1
+    assert len(model.sampler._known) == len(set(whole))
+
+
+def test_what_was_drawn_is_part_of_the_checkpoint(tmp_path):
+    model, dataset = build(tmp_path, {"triples_per_item": 1})
+    model.pre_epoch(0)
+    others = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        other = KGCL(model.settings, dataset)
+        others.append(edges_of(other) != edges_of(model))
+        other.load_state_dict(model.state_dict())
+        other.load_epoch_state(model.epoch_state())
+        assert edges_of(other) == edges_of(model)
+        for mine, theirs in zip(model.views.graphs(), other.views.graphs(), strict=True):
+            assert torch.equal(mine[0].tails, theirs[0].tails)
+        assert torch.equal(model.score_tables()[1], other.score_tables()[1])
+    assert any(others)
+
+
+def test_a_graph_that_no_item_heads_is_refused(tmp_path):
+    config, dataset = peers.toy_setting(tmp_path, "KGCL")
+    graph = dataset.knowledge
+    turned = replace(graph, heads=graph.tails, tails=graph.heads)
+    kept = turned.heads >= dataset.item_num
+    columns = {name: getattr(turned, name)[kept] for name in ("heads", "relations", "tails")}
+    dataset._knowledge = replace(turned, **columns)
+    with pytest.raises(ConfigError, match=r"no item heads a triple .* set inverse_relations"):
+        KGCL(config, dataset)
+    KGCL(peers.PeerSettings(config, inverse_relations=True), dataset)
 
 
 @pytest.mark.parametrize("inverse", [False, True])

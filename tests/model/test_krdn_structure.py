@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_slif.graph.dropout import draw_kept
 from recbole_slif.layers import disarm
+from recbole_slif.model.knowledge import thinned_pairs
 from recbole_slif.model.knowledge.krdn import KRDN
-from recbole_slif.model.knowledge.refined_graphs import TrainingPairs
+from recbole_slif.model.knowledge.thinned_pairs import TrainingPairs
 from tests import peers
 from tests.model.krdn_case import (
     CALM,
@@ -19,7 +21,6 @@ from tests.model.krdn_case import (
     learns,
     spread,
 )
-from tests.oracle import krdn as oracle
 
 # ---- the structure ---------------------------------------------------------------------------
 
@@ -37,14 +38,11 @@ def test_the_structure_takes_one_step_by_the_estimate(tmp_path, monkeypatch, upd
     losses = model.calculate_loss(batch)
     torch.manual_seed(5)
     negatives = model.pairs.draw_unseen(batch["user_id"], 7)
-    values = [
-        sum(
-            expected_losses(
-                model, expected_towers(model, dataset, mask), batch, negatives, [1.0] * len(batch)
-            )
-        )
-        for mask in masks
-    ]
+    places, values = model.pairs.places(batch["user_id"], batch["item_id"]), []
+    for mask in masks:
+        towers, taken = expected_towers(model, dataset, mask)
+        weights = taken[places].tolist()
+        values.append(sum(expected_losses(model, towers, batch, negatives, weights)))
     assert values[0] != values[1]
     moved = model.structure_logits.detach() - before
     estimate = 0.5 * (values[0] - values[1]) * (masks[0].double() - masks[1].double())
@@ -99,41 +97,63 @@ def test_level_edges_of_the_last_hop_count_only_between_items(tmp_path):
 # ---- bank and negatives ----------------------------------------------------------------------
 
 
-def test_a_visit_moves_the_weight_of_its_own_pair_whatever_the_order(tmp_path):
-    model, dataset = built(tmp_path, **CALM, bank_decay=0.75)
-    spread(model).train()
-    users, items = (torch.from_numpy(part) for part in model.training_pairs(dataset))
-    batch = {"user_id": users[:9], "item_id": items[:9]}
-    model.bank = torch.rand(len(model.pairs))
-    before = model.bank.clone()
-    seen = {}
+def test_a_pair_weighs_what_its_attentions_last_agreed_on(tmp_path):
+    model, dataset = built(tmp_path, **{**CALM, "gamma": 0.002})
+    spread(in_double_precision(model)).train()
+    batch, seen = peers.pair_batch(dataset), []
 
-    def spy(towers, given, real=model._losses):
-        seen["towers"] = towers
-        return real(towers, given)
+    def spy(towers, given, bank, real=model._losses):
+        seen.append((bank.clone(), real(towers, given, bank)))
+        return seen[-1][1]
 
     model._losses = spy
+    propagate, samples = model.propagate, []
+
+    def noting(interactions, kept, dropout):
+        samples.append(kept)
+        return propagate(interactions, kept, dropout)
+
+    model.propagate = noting
+    torch.manual_seed(5)
     model.calculate_loss(batch)
-    towers = [table.detach().numpy() for table in seen["towers"]]
-    wanted = before.clone()
-    keys = list(zip(*(part.tolist() for part in model.training_pairs(dataset)), strict=True))
-    for u, i in keys[:9]:
-        place = sorted(keys).index((u, i))
-        near = oracle.dot(oracle.unit(towers[0][u]), oracle.unit(towers[1][i]))
-        cf_near = oracle.dot(oracle.unit(towers[2][u]), oracle.unit(towers[3][i]))
-        wanted[place] = 0.75 * before[place] + 0.25 * (1.0 + 0.5 * (near + cf_near)) / 2.0
-    torch.testing.assert_close(model.bank, wanted, atol=1e-6, rtol=0)
-    assert (model.bank != before).sum() == 9
+    torch.manual_seed(5)
+    negatives = model.pairs.draw_unseen(batch["user_id"], 7)
+    places = model.pairs.places(batch["user_id"], batch["item_id"])
+    assert len(seen) == 3, "two passes teach the structure, one the network"
+    for (bank, losses), kept in zip(seen, samples, strict=True):
+        towers, taken = expected_towers(model, dataset, kept)
+        assert torch.equal(bank, taken.double()) and 0 < taken.sum() < len(taken)
+        wanted = expected_losses(model, towers, batch, negatives, taken[places].tolist())
+        assert [loss.item() for loss in losses] == pytest.approx(wanted, abs=1e-10)
+    assert torch.equal(model.bank, seen[-1][0])
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+def test_a_pair_left_out_of_a_step_keeps_its_weight(tmp_path, monkeypatch, rebuilt):
+    monkeypatch.setattr(thinned_pairs, "rebuilt_on", lambda device: rebuilt)
+    model, dataset = built(tmp_path)
+    torch.manual_seed(2)
+    graph = model.pairs.thinned(0.5)
+    torch.manual_seed(2)
+    kept = torch.from_numpy(draw_kept(len(model.pairs), 0.5))
+    before = 2.0 + torch.rand(len(model.pairs))
+    after = graph.noted(before, torch.arange(1.0, graph.edges.n_edges + 1) * 0.01)
+    assert torch.equal(after[~kept], before[~kept])
+    assert (after[kept] < 1.0).all() and 0 < kept.sum() < len(kept)
+    first, *_ = kept.nonzero().flatten().tolist()
+    users, items = model.training_pairs(dataset)
+    user, item = sorted(set(zip(users.tolist(), items.tolist(), strict=True)))[first]
+    one = (graph.edges.heads == user) & (graph.edges.tails == item)
+    assert graph.noted(torch.zeros(len(kept)), one.float()).nonzero().flatten().tolist() == [first]
+
+
+def test_places_do_not_depend_on_the_order(tmp_path):
+    model, dataset = built(tmp_path)
+    users, items = (torch.from_numpy(part) for part in model.training_pairs(dataset))
     order = torch.randperm(len(users))
     places = model.pairs.places(users, items)
     assert torch.equal(model.pairs.places(users[order], items[order]), places[order])
     assert sorted(places.tolist()) == list(range(len(model.pairs)))
-
-
-def test_a_decay_of_one_leaves_the_bank_alone(tmp_path):
-    model, dataset = built(tmp_path, bank_decay=1.0)
-    model.train().calculate_loss(peers.pair_batch(dataset))
-    assert (model.bank == 1.0).all()
 
 
 def test_negatives_are_unseen_items_all_of_them_and_repeat_with_the_seed(tmp_path):

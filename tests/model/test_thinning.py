@@ -7,7 +7,7 @@ from recbole.utils import init_seed
 from recbole_slif.graph import dropout, edge_sides
 from recbole_slif.graph.patterns import rebuilt_on
 from recbole_slif.layers import masked_relations, relational_mean
-from recbole_slif.model.knowledge import refined_graphs
+from recbole_slif.model.knowledge import thinned_pairs
 from recbole_slif.testing.trial import Bench
 
 SETTINGS = {
@@ -44,7 +44,7 @@ def course(name, folder):
 def test_values_thin_as_smaller_graphs_do(name, tmp_path, monkeypatch):
     wanted = course(name, tmp_path / "built")
     asked = []
-    for module in (dropout, edge_sides, relational_mean, refined_graphs):
+    for module in (dropout, edge_sides, relational_mean, thinned_pairs):
         monkeypatch.setattr(module, "rebuilt_on", lambda device: bool(asked.append(device)))
     monkeypatch.setattr(masked_relations, "on_cpu", lambda table: False)
     found = course(name, tmp_path / "values")

@@ -52,8 +52,12 @@ def shares(user, items, queries):
 
 
 def routing(pairs, users, items, queries, gap, rounds):
-    """Both towers' users after some rounds; `users`, `items`, `queries` hold a table each."""
+    """Both towers' users after some rounds, and the pairs that the last one takes in.
+
+    `users`, `items` and `queries` hold a table each.
+    """
     out = [np.zeros_like(table) for table in users]
+    taken = set()
     for u in range(len(users[0])):
         own = [i for user, i in pairs if user == u]
         rows = [table[u] for table in users]
@@ -66,8 +70,10 @@ def routing(pairs, users, items, queries, gap, rounds):
                 if abs(sigmoid(p[place]) - sigmoid(c[place])) < gap:
                     rows[0] = rows[0] + p[place] * items[0][i]
                     rows[1] = rows[1] + c[place] * items[1][i]
+                    if number == rounds - 1:
+                        taken.add((u, i))
         out[0][u], out[1][u] = rows
-    return out
+    return out, taken
 
 
 def contrast(users, items, user_ids, positives, negatives, weights, margin):
@@ -102,6 +108,9 @@ def entities(rows, relation_rows, edges, kept, n_items, cross_weight, level_weig
 def towers(tables, relation_rows, edges, samples, pairs, n_items, weights, gap, rounds):
     """Sums over the hops of users, entities, collaborative users and items, without dropout.
 
+    Returns:
+        The four tables, and the pairs that count on the last hop.
+
     Args:
         tables: the four ego tables.
         relation_rows: one row per relation.
@@ -114,22 +123,27 @@ def towers(tables, relation_rows, edges, samples, pairs, n_items, weights, gap, 
         rounds: of the routing.
     """
     heads, relations, _ = edges
-    mean_relation = np.zeros((n_items, relation_rows.shape[1]))
-    for i in range(n_items):
-        found = [relation_rows[r] for h, r in zip(heads, relations, strict=True) if h == i]
-        if found:
-            mean_relation[i] = sum(found) / len(found)
     rows = [table.copy() for table in tables]
     total = [table.copy() for table in tables]
     kept = [True] * len(heads)
     for hop, (cross_weight, level_weight) in enumerate(weights):
         kept = [old and bool(new) for old, new in zip(kept, samples[hop], strict=True)]
+        mean_relation = np.zeros((n_items, relation_rows.shape[1]))
+        for i in range(n_items):
+            found = [
+                relation_rows[r]
+                for h, r, keep in zip(heads, relations, kept, strict=True)
+                if h == i and keep
+            ]
+            if found:
+                mean_relation[i] = sum(found) / len(found)
         items = rows[1][:n_items]
         asked = np.zeros_like(items)
         for i in range(n_items):
             for k in range(items.shape[1]):
                 asked[i, k] = items[i, k] * mean_relation[i, k]
-        users = routing(pairs, (rows[0], rows[2]), (items, rows[3]), (asked, rows[3]), gap, rounds)
+        asking, towers_items = (rows[0], rows[2]), (items, rows[3])
+        users, taken = routing(pairs, asking, towers_items, (asked, rows[3]), gap, rounds)
         met = np.zeros_like(rows[3])
         for i in range(n_items):
             found = [rows[2][u] for u, item in pairs if item == i]
@@ -143,4 +157,4 @@ def towers(tables, relation_rows, edges, samples, pairs, n_items, weights, gap, 
         ]
         rows = [np.array([unit(row) for row in table]) for table in gathered]
         total = [old + new for old, new in zip(total, rows, strict=True)]
-    return total
+    return total, taken

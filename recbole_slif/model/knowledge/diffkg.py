@@ -91,6 +91,8 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
     - it picks the best epoch on the test set; here selection sees validation only, without a key;
     - if nothing predicted exists, its graph is empty for an epoch; here the base graph stands in
       (`empty_graph: keep` leaves it empty);
+    - its contrast looks from the other view's row among all rows of the view that ranks: here from
+      the row that ranks among all of the other view's;
     - it scales the ranking loss by the nominal batch size, here a last, smaller batch counts fully;
     - heads without a triple are not denoised, and [PAD] is never a predicted tail.
     """
@@ -192,14 +194,15 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
 
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the ranking loss, the weighted penalty and the weighted contrast of a batch."""
-        main, other = (self.encode(edges) for edges in self._views())
+        ranks, contrasted = self._views()
+        main = self.encode(ranks)
+        ranking = ranking_loss(triple_rows(self, interaction, *main))
         penalty = squared_norm(*self.main_parameters(), batch_size=1)
-        tau, negatives = self.settings["tau"], self.settings["cl_negatives"]
-        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        of_users = contrast_views(main[0], other[0], users, tau, negatives)
-        of_items = contrast_views(main[1], other[1], items, tau, negatives)
-        return (
-            ranking_loss(triple_rows(self, interaction, *main)),
-            self.settings["reg_weight"] * penalty,
-            self.settings["ssl_weight"] * (of_users + of_items),
-        )
+        contrast, weight = ranking.new_zeros(()), self.settings["ssl_weight"]
+        if weight:
+            other = self.encode(contrasted)
+            options = self.settings["tau"], self.settings["cl_negatives"]
+            batch = interaction[self.USER_ID], interaction[self.ITEM_ID]
+            sides = zip(main, other, batch, strict=True)
+            contrast = sum((contrast_views(a, b, ids, *options) for a, b, ids in sides), contrast)
+        return ranking, self.settings["reg_weight"] * penalty, weight * contrast

@@ -17,6 +17,7 @@ from recbole_slif.graph.binary_rows import BinaryRows
 from recbole_slif.graph.dropout import draw_kept
 from recbole_slif.graph.head_tail import HeadTailGraph
 from recbole_slif.graph.knowledge import KnowledgeGraph
+from recbole_slif.graph.triples import draw_of_each
 from recbole_slif.layers.denoiser import Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
 from recbole_slif.layers.sparse_denoising import SparseDenoising
@@ -74,7 +75,7 @@ class KnowledgeGeneration(nn.Module):
             settings["noise_max"],
         )
         self.denoising = SparseDenoising(self.denoiser, self.diffusion)
-        base = self.graph.draw_per_head(settings["triples_per_head"] or None)
+        base = draw_of_each(self.graph.heads, settings["triples_per_head"] or None)
         self._use(base, base)
 
     def _check_settings(self) -> None:

@@ -201,12 +201,14 @@ class KACL(GraphRecommender, KnowledgeRecommender):
         return ranking_loss(rows), self.settings["reg_weight"] * row_penalty(*rows)
 
     def phases_after(self, epoch: int) -> Sequence[Phase]:
-        """Return the passes over the triples and over the items that the graph knows."""
-        triples = IdBatches(self._triples.shape[1], self.settings["kg_batch_size"])
-        items = IdBatches(self._linked, self.settings["cl_batch_size"])
-        phases = [Phase(("knowledge",), triples, self.knowledge_loss, "knowledge")]
-        if len(items):
-            phases.append(Phase(("contrast",), items, self.contrast_loss, "contrast"))
+        """Return the passes over triples and linked items, but for those that weigh nothing."""
+        chosen, phases = self.settings, []
+        if chosen["kg_weight"]:
+            ids = IdBatches(self._triples.shape[1], chosen["kg_batch_size"])
+            phases.append(Phase(("knowledge",), ids, self.knowledge_loss, "knowledge"))
+        if chosen["cl_weight"] and len(self._linked):
+            ids = IdBatches(self._linked, chosen["cl_batch_size"])
+            phases.append(Phase(("contrast",), ids, self.contrast_loss, "contrast"))
         return phases
 
     def _known_part(self) -> Tensor:
@@ -229,9 +231,7 @@ class KACL(GraphRecommender, KnowledgeRecommender):
         edges, gates = self.graphs.parts[0], self.graphs.gates[0]
         nodes = self.contrast_encoder(self.contrast_rows.weight, edges, gates)
         views = (F.embedding(ids + self.n_users, nodes), F.embedding(ids, self._known_part()))
-        first, second = (
-            project(view) for project, view in zip(self.projectors, views, strict=True)
-        )
+        first, second = (each(view) for each, view in zip(self.projectors, views, strict=True))
         tau = self.settings["cl_temperature"]
         loss = info_nce(first, second, tau, exclude_positive=False, detach_targets=False)
         if self.settings["cl_symmetric"]:

@@ -1,7 +1,4 @@
-"""KGAT: attention on the joint graph of users, items and entities, TransR loss beside BPR.
-
-Paper: Wang et al., KDD 2019.
-"""
+"""KGAT (Wang et al., KDD 2019): attention on the joint graph of users, items and entities."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_slif.batch_parts import own_rows, whole_batch
+from recbole_slif.errors import ConfigError
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import KnowledgeAggregator
@@ -66,10 +64,11 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
     Citation: X. Wang, X. He, Y. Cao, M. Liu, T.-S. Chua. "KGAT: Knowledge Graph Attention Network
     for Recommendation", KDD 2019. Official code:
     https://github.com/xiangwang1223/knowledge_graph_attention_network (MIT). Departures from it:
-    no pretrained rows; relations are as wide as entities; an interaction has one relation for both
-    directions; the inverse of a triple and its corruption train the inverse relation, and
-    interactions drawn at random train the user-item relation, in the batch of the triples
-    themselves.
+    no pretrained rows; `gcn` adds a node's own row, `graphsage` has LeakyReLU for ReLU, and the
+    slope is .01, theirs .2, all as in RecBole; one Adam steps both losses, theirs has two;
+    relations are as wide as entities; an interaction has one relation for both directions; inverse
+    triples and their corruptions train inverse relations, and interactions drawn at random the
+    user-item relation, in the batch of the triples themselves.
 
     RecBole's KGAT differs. Each has a key that gives its behaviour, but for the last:
 
@@ -88,10 +87,12 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
         """Create the parameters and the CKG of the training split.
 
         Raises:
-            ConfigError: `aggregator_type` is not known.
+            ConfigError: `aggregator_type` is not known, or `layers` is empty.
         """
         super().__init__(config, dataset)
         self.settings = config
+        if not config["layers"]:
+            raise ConfigError("layers must name the width of at least one layer")
         size = config["embedding_size"]
         self.mess_dropout: float = config["mess_dropout"]
         self.n_knowledge_entities: int = dataset.knowledge.n_entities

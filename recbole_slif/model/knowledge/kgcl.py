@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from recbole_slif.graph.dropout import thinned_operator
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.paired_views import PairedViews
 from recbole_slif.graph.sparse import SparseOperator
-from recbole_slif.graph.triples import TripleSampler, first_of_each
+from recbole_slif.graph.triples import TripleSampler, draw_of_each
 from recbole_slif.layers.concat_attention import ConcatAttention
 from recbole_slif.layers.light_conv import light_convolution
 from recbole_slif.layers.messages import drop_out
@@ -29,7 +28,7 @@ from recbole_slif.layers.stability import keep_chances
 from recbole_slif.layers.translation import translation_loss
 from recbole_slif.losses import bpr_loss, contrast_views, negative_rows
 from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.model.knowledge.directions import item_headed
 from recbole_slif.model.pairwise import triple_rows
 from recbole_slif.phases import IdBatches, Phase
 
@@ -88,10 +87,13 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
     - it computes degree weights and never uses them: left out;
     - input dropout is drawn per row of a table, not for each triple that uses the row, and
       stability is measured without dropout;
-    - TransE's triple is drawn from all distinct triples of the item, not only those propagated.
+    - TransE's triple is drawn from all distinct triples of the item, not only those propagated, and
+      its false tail from all entities; there it is the tail of a random triple;
+    - items gather along the first triples in the file's order there: here they are drawn once, so
+      that neither the order of the file nor that of relations decides what items hear.
 
     The rewrite thins edge by edge: `ui_keep: edge`; its joint table, second hop and summed readout
-    are not offered. The first triples are those by relation and tail, whatever the file's order.
+    are not offered.
     """
 
     loss_names = ("bpr", "contrast", "penalty")
@@ -100,7 +102,8 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
         """Create the parameters and the fixed graphs of the training split.
 
         Raises:
-            ConfigError: a rate lies outside [0, 1), or `cl_negatives` is not known.
+            ConfigError: a rate lies outside [0, 1), `cl_negatives` is not known, or items are
+                tails alone and `inverse_relations` is off.
         """
         super().__init__(config, dataset)
         self.settings = config
@@ -127,21 +130,18 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
 
     def _build_graphs(self, dataset: Any) -> int:
         """Build the full graphs and whole views; return the number of relation ids."""
-        heads, relations, tails, n_relations = directed_triples(dataset.knowledge, self.settings)
-        by_item = np.flatnonzero(heads < self.n_items)
-        triples = heads[by_item], relations[by_item], tails[by_item]
-        n_entities = dataset.knowledge.n_entities
+        triples, n_relations = item_headed(dataset.knowledge, self.settings, self.n_items)
+        n_entities, pairs = dataset.knowledge.n_entities, self.training_pairs(dataset)
         self.sampler = TripleSampler(*triples, n_entities)
-        kept = first_of_each(triples[0], self.settings["triples_per_item"])
-        pairs = self.training_pairs(dataset)
         self.views = PairedViews(
-            (triples[0][kept], triples[1][kept], triples[2][kept]),
+            triples,
             pairs,
             (n_entities, n_relations),
             (self.n_users, self.n_items),
             self.device,
             torch.get_default_dtype(),
         )
+        self.views.take(draw_of_each(triples[0], self.settings["triples_per_item"]))
         self.edges = self.views.knowledge()
         self._matrix = bipartite_matrix(*pairs, self.n_users, self.n_items)
         self.adjacency = SparseOperator.from_scipy(self._matrix, device=self.device)
@@ -185,13 +185,14 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
         return F.pad(keep_chances(stability[1:], mean_keep, floor, cap), (1, 0))
 
     def epoch_state(self) -> dict[str, Tensor]:
-        """Return which triples and interactions each view keeps; scores do not depend on it."""
+        """Return which triples items gather along, and what each view keeps."""
         return self.views.state()
 
     def load_epoch_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore the views."""
+        """Restore the triples and the views."""
         self.clear_tables()
         self.views.load(state)
+        self.edges = self.views.knowledge()
 
     def _item_rows(self, edges: KnowledgeEdges) -> Tensor:
         """Add to the items' rows `[n_items, d]` what they gather from their tails."""

@@ -1,7 +1,4 @@
-"""KRDN: a knowledge graph with learned edges, and users who leave out what two towers dispute.
-
-Paper: Zhu et al., SIGIR 2023.
-"""
+"""KRDN (Zhu et al., SIGIR 2023): learned knowledge edges, and pairs that two towers agree on."""
 
 from __future__ import annotations
 
@@ -21,14 +18,8 @@ from recbole_slif.layers.denoised_routing import denoised_routing
 from recbole_slif.layers.messages import drop_out
 from recbole_slif.losses import unit_rows
 from recbole_slif.model.base import GraphRecommender
-from recbole_slif.model.knowledge.refined_graphs import (
-    Batch,
-    Interactions,
-    RefinedTriples,
-    Towers,
-    TrainingPairs,
-    check_settings,
-)
+from recbole_slif.model.knowledge.refined_graphs import RefinedTriples, Towers, check_settings
+from recbole_slif.model.knowledge.thinned_pairs import Batch, Interactions, TrainingPairs
 
 
 class KRDN(GraphRecommender, KnowledgeRecommender):
@@ -45,14 +36,15 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
     Users gather in both towers at once, and a pair counts where their attentions agree:
 
     .. math::
-        p_{ui} = softmax_i\,\sigma\big((u \odot \bar r_i) \cdot x^{l-1}_i\big), \quad
+        p_{ui} = softmax_i\,\sigma\big((u \odot \bar r^l_i) \cdot x^{l-1}_i\big), \quad
         p^c_{ui} = softmax_i\,\sigma\big(u^c \cdot v^{l-1}_i\big), \quad
         u^l = \sum_i 1\big[|\sigma(p_{ui}) - \sigma(p^c_{ui})| < \gamma\big]\, p_{ui} x^{l-1}_i
 
     with :math:`u^{c,l}` likewise (`max_iter` rounds, each asking with what the last one gave) and
-    :math:`v^l_i` the mean of its users' :math:`u^{c,l-1}`. All rows are dropped out, scaled to
-    length 1 and added up over the hops; the score is the sum of the cosines in both towers. The
-    loss is a mean over the batch, summed over the towers:
+    :math:`v^l_i` the mean of its users' :math:`u^{c,l-1}`; :math:`\bar r^l_i` is over the edges
+    that hop l keeps. All rows are dropped out, scaled to length 1 and added up over the hops; the
+    score is the sum of the cosines in both towers. The loss is a mean over the batch, summed over
+    both; w is 1 for a pair that counted on the last hop when dropout last left it in, else 0:
 
     .. math::
         w_{ui}\, relu(1 - \cos(u, i)) +
@@ -64,7 +56,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
     symbol         meaning                             code
     ============== =================================== ==================
     u, x; u^c, v   rows of both towers                 `Towers`
-    e_r, \bar r_i  relations, their mean at item i     `relation_embedding`, `item_relations`
+    e_r, \bar r_i  relations, their mean at item i     `relation_embedding`, `RelationMeans`
     W_1, W_2, a    weights, LeakyReLU (0.01)           `cross_weights`, `level_weights`
     \Phi           structure logits                    `structure_logits`
     \gamma, m      gap, margin                         `gamma`, `margin`
@@ -79,14 +71,15 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
       at most, and as each softmax is over n values in (0, 1), these by .108 for n = 2 and by less
       than .6 / n. The default is small enough to act; `gamma: 0.3` is theirs;
     - it steps :math:`\Phi` up the loss: `structure_update: ascent`;
-    - its bank mistakes one pair for another after a shuffle: here each pair has a fixed place. How
-      it moves could not be established; ours: after a visit :math:`w \leftarrow \delta w + (1 -
-      \delta) (1 + c) / 2`, c the mean cosine of both towers, :math:`\delta` `bank_decay`;
+    - its bank mistakes one pair for another after a shuffle: here each pair has a fixed place;
     - it evaluates under masks drawn anew: here :math:`\Phi > 0` decides, so that scores repeat;
     - it keeps negatives for epochs (261 million on Amazon-Book): here each batch draws its own,
       never a training item of the user. When to validate and to stop is the harness's matter;
     - one draw of interactions and negatives serves the three passes of a step, and the two that
       teach :math:`\Phi` drop no messages out; means and softmax are over the interactions kept;
+    - its two matrices of a hop have offsets, so that entities without kept edges hear a constant,
+      and the tables of a tower are one draw: here neither;
+    - it draws the mask that trains the network before the step of :math:`\Phi`, we after;
     - dropping triples (with probability 0 there) and the penalty (unused there) are left out.
     """
 
@@ -147,7 +140,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate once; return tables `[n_users, 2d]` and `[n_items, 2d]` of unit rows."""
-        towers = self.propagate(self._step_interactions(), self._draw_samples(), self.training)
+        towers, _ = self.propagate(self._step_interactions(), self._draw_samples(), self.training)
         users = torch.cat([unit_rows(towers.users), unit_rows(towers.cf_users)], dim=1)
         return users, torch.cat([unit_rows(towers.entities), unit_rows(towers.cf_items)], dim=1)
 
@@ -161,20 +154,23 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
             return disarm.draw_bernoulli(self.structure_logits)
         return self.structure_logits.detach() > 0.0
 
-    def propagate(self, interactions: Interactions, samples: Tensor, dropout: bool) -> Towers:
+    def propagate(
+        self, interactions: Interactions, samples: Tensor, dropout: bool
+    ) -> tuple[Towers, Tensor]:
         """Run all hops under `samples` (bool `[n_hops, n_edges]`); return the rows added up.
 
-        Of the entities only items are returned, and on the last hop only they gather.
+        Of the entities only items are returned, which alone gather on the last hop. The second
+        part `[n_edges]` is 1 for each pair that counted there, else 0.
         """
         relations = self.relation_embedding.weight
-        item_relations = self.triples.item_relations @ relations
         knowledge = self.user_embedding.weight, self.entity_embedding.weight
         rows = total = Towers(
             *knowledge, self.cf_user_embedding.weight, self.cf_item_embedding.weight
         )
         for hop, kept in enumerate(disarm.hop_masks(samples)):
             items = rows.entities[: self.n_items]
-            users = denoised_routing(
+            item_relations = self.triples.item_relations(relations, kept)
+            *users, agreed = denoised_routing(
                 (rows.users, rows.cf_users),
                 (items, rows.cf_items),
                 (items * item_relations, rows.cf_items),
@@ -188,7 +184,7 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
             rate = self.settings["mess_dropout_rate"]
             rows = Towers(*(unit_rows(drop_out(part, rate, dropout)) for part in gathered))
             total = Towers(*(old[: len(new)] + new for old, new in zip(total, rows, strict=True)))
-        return total
+        return total, agreed
 
     def _entities(self, hop: int, rows: Tensor, relations: Tensor, kept: Tensor) -> Tensor:
         """Gather both kinds of edges into the entities `[n_entities, d]`, at last into items."""
@@ -203,37 +199,35 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
     def calculate_loss(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the losses of both towers; while training, teach the structure logits first."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        places = self.pairs.places(users, items)
         negatives = self.pairs.draw_unseen(users, self.settings["n_negatives"])
-        batch = Batch(users, items, negatives, self.bank[places])
+        batch = Batch(users, items, negatives, self.pairs.places(users, items))
         graph = self._step_interactions()
-        learning = self.training and torch.is_grad_enabled()
-        if learning:
-            self._learn_structure(graph, batch)
-        towers = self.propagate(graph, self._draw_samples(), self.training)
-        losses, cosines = self._losses(towers, batch)
-        if learning:
-            decay = self.settings["bank_decay"]
-            self.bank[places] = decay * batch.weights + (1.0 - decay) * (0.5 + 0.5 * cosines)
-        return losses
+        if not (self.training and torch.is_grad_enabled()):
+            towers, _ = self.propagate(graph, self._draw_samples(), self.training)
+            return self._losses(towers, batch, self.bank)
+        self._learn_structure(graph, batch)
+        towers, agreed = self.propagate(graph, self._draw_samples(), True)
+        self.bank = graph.noted(self.bank, agreed)
+        return self._losses(towers, batch, self.bank)
 
-    def _losses(self, towers: Towers, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """Return the losses of both towers, and the mean cosine `[B]` of each pair."""
-        tables = (towers.users, towers.entities), (towers.cf_users, towers.cf_items)
-        (first, near), (second, cf_near) = (
-            cosine_contrast(*pair, *batch, self.settings["margin"]) for pair in tables
+    def _losses(self, towers: Towers, batch: Batch, bank: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses of both towers."""
+        weights = bank.index_select(0, batch.places)
+        given = *batch[:3], weights, self.settings["margin"]
+        return (
+            cosine_contrast(towers.users, towers.entities, *given),
+            cosine_contrast(towers.cf_users, towers.cf_items, *given),
         )
-        return (first, second), 0.5 * (near + cf_near)
 
     @torch.no_grad()
     def _learn_structure(self, graph: Interactions, batch: Batch) -> None:
         """Step the structure logits by their estimated gradient."""
-        masks = disarm.antithetic_masks(self.structure_logits)
-        first, second = (
-            torch.stack(self._losses(self.propagate(graph, mask, False), batch)[0]).sum()
-            for mask in masks
-        )
-        estimate = disarm.disarm_gradient(self.structure_logits, masks, (first, second))
+        masks, losses = disarm.antithetic_masks(self.structure_logits), []
+        for mask in masks:
+            towers, agreed = self.propagate(graph, mask, False)
+            bank = graph.noted(self.bank, agreed)
+            losses.append(torch.stack(self._losses(towers, batch, bank)).sum())
+        estimate = disarm.disarm_gradient(self.structure_logits, masks, (losses[0], losses[1]))
         ascent = self.settings["structure_update"] == "ascent"
         self.structure_logits.grad = -estimate if ascent else estimate
         self._structure_adam.step()

@@ -1,4 +1,4 @@
-"""What KRDN works on: triples sorted into two kinds of edges, training pairs, rows and batches."""
+"""What KRDN propagates along: triples sorted into two kinds of edges, and rows of two towers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_slif.data.pairs import PairTable
 from recbole_slif.errors import ConfigError
-from recbole_slif.graph.dropout import draw_kept
-from recbole_slif.graph.knowledge import KnowledgeEdges
-from recbole_slif.graph.patterns import rebuilt_on
 from recbole_slif.graph.sparse import SparseOperator
-from recbole_slif.layers.denoised_routing import interaction_edges
 from recbole_slif.layers.masked_relations import MaskedProductMean, MaskedSumMean
 from recbole_slif.model.knowledge.directions import directed_triples
 from recbole_slif.negatives import refuse_negatives
@@ -32,15 +27,6 @@ class Towers(NamedTuple):
     entities: Tensor
     cf_users: Tensor
     cf_items: Tensor
-
-
-class Batch(NamedTuple):
-    """Users `[B]`, their items `[B]`, drawn items `[B, n]` and the weights of the pairs `[B]`."""
-
-    users: Tensor
-    items: Tensor
-    negatives: Tensor
-    weights: Tensor
 
 
 class EdgeMeans:
@@ -91,6 +77,51 @@ class EdgeMeans:
         return self._sums(rows, relations, kept[self._level])[: self.n_heads]
 
 
+class RelationMeans:
+    """The mean relation of each item over its kept edges."""
+
+    def __init__(
+        self,
+        heads: np.ndarray,
+        relations: np.ndarray,
+        shape: tuple[int, int],
+        device: torch.device,
+    ) -> None:
+        """Lay out which relations an item meets.
+
+        Args:
+            heads: of all edges; ids below `shape[0]` are items.
+            relations: of all edges, from 0 on.
+            shape: numbers of items and relations.
+            device: where the indices live.
+        """
+        self.n_items, n_relations = shape
+        own = np.flatnonzero(heads < self.n_items)
+        keys = heads[own].astype(np.int64) * n_relations + relations[own]
+        met, slots = np.unique(keys, return_inverse=True)
+        items = met // n_relations
+        self._pattern = SparseOperator.from_coo(
+            items, met % n_relations, np.ones(len(met)), shape, device=device
+        )
+        self._own, self._slots, self._items = (
+            torch.from_numpy(part).to(device) for part in (own, slots, items)
+        )
+
+    def __call__(self, relations: Tensor, kept: Tensor) -> Tensor:
+        """Return the means `[n_items, d]`, 0 for an item without kept edges.
+
+        Args:
+            relations: `[n_relations, d]`.
+            kept: bool `[n_edges]`, of all edges.
+        """
+        weights = kept.index_select(0, self._own).to(relations.dtype)
+        counts = weights.new_zeros(len(self._items)).index_add_(0, self._slots, weights)
+        totals = weights.new_zeros(self.n_items).index_add_(0, self._items, counts)
+        shares = counts / totals.index_select(0, self._items).clamp_min_(1.0)
+        means: Tensor = self._pattern.with_values(shares) @ relations
+        return means
+
+
 class RefinedTriples:
     """Cross edges, between an item and another entity, and level edges, between two of one kind.
 
@@ -102,7 +133,7 @@ class RefinedTriples:
         joins_items: whether a level edge joins two items.
         into_entities: means that all entities gather.
         into_items: means that items gather, all that a score hears of the last hop.
-        item_relations: `[n_items, n_relations]`, the mean of the relations over an item's edges.
+        item_relations: means of the relations over an item's edges.
     """
 
     def __init__(self, graph: Any, n_items: int, settings: Any, device: torch.device) -> None:
@@ -125,98 +156,8 @@ class RefinedTriples:
             EdgeMeans((heads, relations, tails), n_cross, n_heads, shape, device)
             for n_heads in (graph.n_entities, n_items)
         )
-        own = heads < n_items
-        self.joins_items = bool(np.any(own & (tails < n_items)))
-        share = 1.0 / np.maximum(np.bincount(heads[own], minlength=n_items), 1)
-        self.item_relations = SparseOperator.from_coo(
-            heads[own],
-            relations[own],
-            share[heads[own]],
-            (n_items, self.n_relations),
-            device=device,
-        )
-
-
-class Interactions(NamedTuple):
-    """Pairs as edges from users to items, and the mean over an item's users.
-
-    Of the edges, only those of `kept` `[n_edges]` bool exist, where that is given.
-    """
-
-    edges: KnowledgeEdges
-    item_means: SparseOperator
-    kept: Tensor | None = None
-
-
-class TrainingPairs:
-    """The distinct pairs of the training split: thinned, looked up, and what is not among them."""
-
-    def __init__(
-        self, users: np.ndarray, items: np.ndarray, shape: tuple[int, int], device: torch.device
-    ) -> None:
-        """Sort the pairs.
-
-        Args:
-            users: `[n]` user ids.
-            items: `[n]` item ids.
-            shape: numbers of user and item ids, [PAD] included.
-            device: where graphs and draws are handed out.
-        """
-        self.shape, self.device = shape, device
-        self.table = PairTable(users, items, *shape)
-        self.whole = self._interactions(self.table.rows, self.table.values)
-        if rebuilt_on(device):
-            return
-        # the order of the entries of `item_means`, and the items they belong to
-        self._by_item = torch.from_numpy(np.argsort(self.table.values, kind="stable")).to(device)
-        self._items = torch.from_numpy(self.table.values).to(device)[self._by_item]
-
-    def __len__(self) -> int:
-        """Return the number of distinct pairs."""
-        return len(self.table.keys)
-
-    def thinned(self, rate: float) -> Interactions:
-        """Return the interactions without a random share; means are over those left."""
-        if rate == 0.0:
-            return self.whole
-        kept = draw_kept(len(self), rate)
-        if rebuilt_on(self.device):
-            return self._interactions(self.table.rows[kept], self.table.values[kept])
-        flags = torch.from_numpy(kept).to(self.device, non_blocking=True)
-        edges, item_means = self.whole.edges, self.whole.item_means
-        weights = flags.index_select(0, self._by_item).to(item_means.dtype)
-        counts = weights.new_zeros(self.shape[1]).index_add_(0, self._items, weights)
-        shares = weights / counts.index_select(0, self._items).clamp_min_(1.0)
-        return Interactions(
-            edges,
-            item_means.with_values(shares),
-            flags.index_select(0, edges.input_positions),
-        )
-
-    def places(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return the fixed place `[n]` of each given training pair, whatever order they come in."""
-        keys = users.cpu().numpy() * self.table.n_values + items.cpu().numpy()
-        return torch.from_numpy(np.searchsorted(self.table.keys, keys)).to(self.device)
-
-    def draw_unseen(self, users: Tensor, count: int) -> Tensor:
-        """Draw items `[n, count]` that the users `[n]` have no training pair with, uniformly.
-
-        The draw comes from torch's own CPU generator, with repetition.
-        """
-        rows = users.cpu().numpy().repeat(count)
-        uniform = torch.rand(len(rows), dtype=torch.float64).numpy()
-        ranks = (uniform * self.table.n_absent(rows)).astype(np.int64)
-        return torch.from_numpy(self.table.absent(rows, ranks)).to(self.device).view(-1, count)
-
-    def _interactions(self, users: np.ndarray, items: np.ndarray) -> Interactions:
-        n_users, n_items = self.shape
-        share = 1.0 / np.maximum(np.bincount(items, minlength=n_items), 1)
-        return Interactions(
-            interaction_edges(users, items, n_users, n_items, self.device),
-            SparseOperator.from_coo(
-                items, users, share[items], (n_items, n_users), device=self.device
-            ),
-        )
+        self.joins_items = bool(np.any((heads < n_items) & (tails < n_items)))
+        self.item_relations = RelationMeans(heads, relations, (n_items, self.n_relations), device)
 
 
 def check_settings(settings: Any) -> None:

@@ -199,7 +199,9 @@ class DiffMM(GraphRecommender, GeneralRecommender):
         nodes = self._propagate(starts)
         rows = triple_rows(self, interaction, nodes[: self.n_users], nodes[self.n_users :])
         penalty = squared_norm(self.user_embedding.weight, self.item_embedding.weight, batch_size=1)
-        contrast = self.settings["ssl_weight"] * self._contrast(interaction, nodes, starts)
+        contrast, weight = penalty.new_zeros(()), self.settings["ssl_weight"]
+        if weight:
+            contrast = weight * self._contrast(interaction, nodes, starts)
         return ranking_loss(rows), self.settings["reg_weight"] * penalty, contrast
 
     def _contrast(self, interaction: Any, nodes: Tensor, starts: list[Tensor]) -> Tensor:
