@@ -285,7 +285,7 @@ class MultimodalKGDataset(CheckedReading):
         """
         seed = int(option(self.config, "split_seed", option(self.config, "seed", 0)))
         if self.protocol == "eval_args":
-            self._require_time()
+            self._order_by_time()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 parts = super().build()
@@ -314,13 +314,21 @@ class MultimodalKGDataset(CheckedReading):
                 setattr(twin, name, Interaction(dict(value.interaction)))
         return twin
 
-    def _require_time(self) -> None:
-        timed = option(self.config, "eval_args", {}).get("order") == "TO"
-        if timed and self.time_field not in self.field2type:
+    def _order_by_time(self) -> None:
+        """Sort for order TO by the times as they were read.
+
+        RecBole sorts again, stably, by times it has cut to float32, whose steps are minutes wide.
+        """
+        if option(self.config, "eval_args", {}).get("order") != "TO":
+            return
+        if self.time_field not in self.field2type:
             raise ConfigError(
                 f"eval_args: order TO needs the column '{self.time_field}' of the interactions; "
                 "read it with load_col, or set TIME_FIELD to its name"
             )
+        self.inter_feat = self.inter_feat.sort_values(
+            self.time_field, kind="stable", ignore_index=True
+        )
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         # pandas hands out read-only arrays, which torch cannot wrap: copy them once.

@@ -133,6 +133,28 @@ def test_recbole_splits_on_demand(make_dataset, make_config):
     assert again.fingerprint() == dataset.fingerprint()
 
 
+@pytest.mark.parametrize("asked", [{"LS": "valid_and_test"}, {"RS": [0.8, 0.1, 0.1]}])
+def test_time_order_tells_seconds_apart(make_dataset, make_config, asked):
+    folder = make_dataset()
+    # float32 cannot tell these times apart; items go backwards, so ids must not decide either
+    times = {
+        (f"u{user}", f"i{19 - at}"): 1_600_000_000 + at for user in range(4) for at in range(20)
+    }
+    header = ["user_id:token", "item_id:token", "timestamp:float"]
+    rows = [(*pair, time) for pair, time in times.items()]
+    extra = [("u9", f"i{item}", 1_600_000_000) for item in range(20, 22)]
+    write_table(folder / "toy.inter", header, [*rows[::2], *rows[1::2], *extra])
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    _, parts = split(
+        make_config, load_col=columns, modalities=[], eval_args={"split": asked, "order": "TO"}
+    )
+    for user in ("u0", "u1", "u2", "u3"):
+        train, valid, test = (
+            [times[pair] for pair in tokens(part) if pair[0] == user] for part in parts
+        )
+        assert train and max(train) < min(valid) and max(valid) < min(test)
+
+
 def test_contradicting_keys_are_refused(make_dataset, make_config):
     make_dataset()
     with pytest.raises(ConfigError, match="eval_args"):
