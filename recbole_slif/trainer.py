@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter, strftime
 from typing import Any
@@ -23,7 +23,7 @@ from recbole.utils import get_trainer
 from torch import Tensor
 
 from recbole_slif import checkpoint as files
-from recbole_slif import process_group, random_state
+from recbole_slif import process_group, random_state, recbole_state
 from recbole_slif.batches import Batches
 from recbole_slif.epochs import EpochMixin
 from recbole_slif.errors import CheckpointError, ConfigError, SlifError
@@ -222,15 +222,25 @@ class PhaseTrainer(Trainer):
         files.save(path, files.Checkpoint(self._header("best", epoch), state))
 
     def _own_optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return self.model.own_optimizers() if hasattr(self.model, "own_optimizers") else {}
+        """Return the optimizers besides the main one: the model's, those of RecBole's trainer."""
+        found = {
+            name: value
+            for name, value in vars(self).items()
+            if isinstance(value, torch.optim.Optimizer) and name != "optimizer"
+        }
+        return found | (
+            self.model.own_optimizers() if hasattr(self.model, "own_optimizers") else {}
+        )
 
     def _save_last(self, epoch: int) -> None:
+        own = self._own_optimizers()
+        # RecVAE's trainer puts one of its own in the main one's place and never uses that
+        replaced = any(self.optimizer is each for each in own.values())
         state = {
             "model": files.model_state(self.model),
-            "optimizer": self.optimizer.state_dict(),
-            "own_optimizers": {
-                name: optimizer.state_dict() for name, optimizer in self._own_optimizers().items()
-            },
+            "attributes": recbole_state.capture(self.model),
+            "optimizer": None if replaced else self.optimizer.state_dict(),
+            "own_optimizers": {name: optimizer.state_dict() for name, optimizer in own.items()},
             "random": random_state.capture(),
             "loader": random_state.capture_loader(self._train_data),
             "trainer": {name: getattr(self, name) for name in _SAVED},
@@ -256,9 +266,8 @@ class PhaseTrainer(Trainer):
         files.require_fit(path, saved.header["identity"], self.header["identity"])
         process_group.require_same_batch(path, saved.header, self.config)
         files.restore_model(self.model, saved.state["model"], path)
-        self.optimizer.load_state_dict(saved.state["optimizer"])
-        for name, optimizer in self._own_optimizers().items():
-            optimizer.load_state_dict(saved.state["own_optimizers"][name])
+        recbole_state.restore(self.model, saved.state.get("attributes", {}), path)
+        self._restore_optimizers(saved.state, path)
         for name, value in saved.state["trainer"].items():
             setattr(self, name, value)
         self.start_epoch = self.epochs_done
@@ -270,6 +279,23 @@ class PhaseTrainer(Trainer):
             self.logger.warning(f"{fault}; going on from '{path}', one epoch earlier")
         self._require_best(path)
         self.logger.info(f"Resuming after epoch {self.epochs_done - 1} of run {self.run_id}")
+
+    def _restore_optimizers(self, state: Mapping[str, Any], path: Path) -> None:
+        """Put saved states into the optimizers.
+
+        Raises:
+            CheckpointError: they are of other optimizers.
+        """
+        try:
+            for name, optimizer in self._own_optimizers().items():
+                optimizer.load_state_dict(state["own_optimizers"][name])
+            if state["optimizer"] is not None:
+                self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"checkpoint '{path}' does not fit the optimizer: {reason}; start a new run"
+            ) from error
 
     def _require_best(self, path: Path) -> None:
         """Check before the first epoch that the best one so far can be tested at the end.

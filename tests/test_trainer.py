@@ -151,6 +151,17 @@ def test_signal_stops_after_the_batch_and_keeps_the_last_epoch(tmp_path):
     assert outcome(again, data)[1:] == wanted[1:]
 
 
+def test_an_optimizer_that_does_not_fit_is_said_in_one_line(tmp_path):
+    first, data = trainer_of(tmp_path, BPR, epochs=1)
+    first.fit(data.train_data, data.valid_data)
+    other, _ = trainer_of(tmp_path, BPR, epochs=2)
+    other.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt' does not fit the optimizer: loaded state"
+    ):
+        other.resume_checkpoint(first.run_folder)
+
+
 def test_second_signal_does_not_wait():
     with pytest.raises(KeyboardInterrupt), InterruptGuard() as guard:
         os.kill(os.getpid(), signal.SIGINT)
