@@ -122,7 +122,7 @@ def saved_settings(config: Any) -> dict[str, Any]:
         del settings["data_path"]  # found again in whatever RecBole is installed
     else:
         settings["data_path"] = str(folder)
-    settings.pop("valid_metric_bigger", None)  # known from the metric, which --resume may change
+    settings.pop("valid_metric_bigger", None)  # known from the metric
     if not draws_negatives(settings):
         settings["train_neg_sample_args"] = None
     return settings

@@ -257,6 +257,7 @@ class PhaseTrainer(Trainer):
 
         Raises:
             CheckpointError: the file is unusable, is a `best.pt`, or belongs to other settings.
+            ConfigError: validation scores would be compared with those of another measure.
         """
         path, saved, fault = load_last(str(resume_file))
         if saved.header.get("kind") != "last":
@@ -265,11 +266,15 @@ class PhaseTrainer(Trainer):
             )
         files.require_fit(path, saved.header["identity"], self.header["identity"])
         process_group.require_same_batch(path, saved.header, self.config)
+        validated = math.isfinite(saved.state["trainer"]["best_valid_score"])
+        if validated:
+            self._require_same_measure(saved.header)
         files.restore_model(self.model, saved.state["model"], path)
         recbole_state.restore(self.model, saved.state.get("attributes", {}), path)
         self._restore_optimizers(saved.state, path)
         for name, value in saved.state["trainer"].items():
-            setattr(self, name, value)
+            if validated or name != "best_valid_score":  # before the first score it is an infinity
+                setattr(self, name, value)
         self.start_epoch = self.epochs_done
         self.train_loss_dict = dict(saved.state["losses"])
         self.history = list(saved.state["history"])
@@ -279,6 +284,25 @@ class PhaseTrainer(Trainer):
             self.logger.warning(f"{fault}; going on from '{path}', one epoch earlier")
         self._require_best(path)
         self.logger.info(f"Resuming after epoch {self.epochs_done - 1} of run {self.run_id}")
+
+    def _require_same_measure(self, header: Mapping[str, Any]) -> None:
+        """Check that scores to come can be compared with the best one so far.
+
+        Raises:
+            ConfigError: they are of another metric, or of other lists.
+        """
+        saved = header["config"].get("eval_args")
+        mode = self.config["eval_args"]["mode"]["valid"]
+        pairs = {
+            "valid_metric": (header["metric"]["name"], self.valid_metric),
+            "eval_args: mode of validation": (saved["mode"]["valid"] if saved else mode, mode),
+        }
+        for key, (was, here) in pairs.items():
+            if was != here:
+                raise ConfigError(
+                    f"{key} was {was} when the checkpoint was trained and cannot become {here}: "
+                    "the best epoch so far was chosen by it; start a new run to change it"
+                )
 
     def _restore_optimizers(self, state: Mapping[str, Any], path: Path) -> None:
         """Put saved states into the optimizers.

@@ -10,7 +10,7 @@ import torch
 
 from recbole_slif import checkpoint, factory
 from recbole_slif.config import SlifConfig
-from recbole_slif.errors import CheckpointError, SlifError
+from recbole_slif.errors import CheckpointError, ConfigError, SlifError
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
 from recbole_slif.model.general.bpr import BPR
 from recbole_slif.trainer import SlifTrainer, trainer_class
@@ -149,6 +149,34 @@ def test_signal_stops_after_the_batch_and_keeps_the_last_epoch(tmp_path):
     again.resume_checkpoint(trainer.run_folder / "last.pt")
     again.fit(data.train_data, data.valid_data)
     assert outcome(again, data)[1:] == wanted[1:]
+
+
+def test_scores_of_another_measure_are_not_compared(tmp_path):
+    first, data = trainer_of(tmp_path, BPR, epochs=1)
+    first.fit(data.train_data, data.valid_data)
+    for changes, said in (
+        ({"valid_metric": "NDCG@5"}, "valid_metric was recall@5 .* cannot become ndcg@5"),
+        ({"eval_args": {"mode": "uni5"}}, "mode of validation was full .* cannot become uni5"),
+    ):
+        other, _ = trainer_of(tmp_path, BPR, epochs=2, **changes)
+        with pytest.raises(ConfigError, match=said):
+            other.resume_checkpoint(first.run_folder)
+    mode = {"mode": {"valid": "full", "test": "uni5"}}
+    other, _ = trainer_of(tmp_path, BPR, epochs=2, topk=[5], stopping_step=3, eval_args=mode)
+    other.resume_checkpoint(first.run_folder)
+    assert other.best_valid_score == first.best_valid_score
+
+
+def test_before_the_first_validation_its_measure_is_free(tmp_path):
+    first, data = trainer_of(tmp_path, BPR, epochs=1, eval_step=0)
+    first.fit(data.train_data, data.valid_data)
+    smaller = {"metrics": ["GiniIndex"], "valid_metric": "GiniIndex@5", "stopping_step": 50}
+    second, data = trainer_of(tmp_path, BPR, epochs=4, learning_rate=0.05, **smaller)
+    second.resume_checkpoint(first.run_folder)
+    second.fit(data.train_data, data.valid_data)
+    scores = [entry["valid"]["giniindex@5"] for entry in second.history[1:]]
+    assert second.best_valid_score == min(scores)
+    assert second.best_epoch == 1 + scores.index(min(scores))
 
 
 def test_an_optimizer_that_does_not_fit_is_said_in_one_line(tmp_path):
