@@ -40,10 +40,11 @@ class EpochMixin:
             TrainingStoppedError: Ctrl-C or SIGTERM came; `last.pt` holds the last full epoch.
             SlifError: the loss is not finite.
         """
-        self._train_data = train_data
+        self._train_data, self._valid_data = train_data, valid_data
         self._saved, self._has_valid = saved, bool(valid_data) and self.eval_step > 0
         if self._pending is not None:
             random_state.restore_loader(train_data, self._pending["loader"])
+            random_state.restore_loader(valid_data, self._pending.get("validation", {}))
             random_state.restore(self._pending["random"])
             self._pending = None
         if self._has_valid and self.cur_step > self.stopping_step:

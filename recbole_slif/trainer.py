@@ -69,6 +69,7 @@ class PhaseTrainer(Trainer):
         self.best_epoch = -1
         self.epochs_done = 0
         self._train_data: Any = None
+        self._valid_data: Any = None
         self._pending: dict[str, Any] | None = None
         self._batches: Batches | None = None
         self._parts: tuple[Tensor, ...] = ()
@@ -243,6 +244,7 @@ class PhaseTrainer(Trainer):
             "own_optimizers": {name: optimizer.state_dict() for name, optimizer in own.items()},
             "random": random_state.capture(),
             "loader": random_state.capture_loader(self._train_data),
+            "validation": random_state.capture_loader(self._valid_data),
             "trainer": {name: getattr(self, name) for name in _SAVED},
             "losses": dict(self.train_loss_dict),
             "history": self.history,

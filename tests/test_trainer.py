@@ -151,6 +151,11 @@ def test_signal_stops_after_the_batch_and_keeps_the_last_epoch(tmp_path):
     assert outcome(again, data)[1:] == wanted[1:]
 
 
+@pytest.mark.parametrize("mode", ["uni5", "pop5"])
+def test_a_resumed_run_draws_the_lists_of_validation_on(tmp_path, mode):
+    check_resume(tmp_path, BPR, eval_args={"mode": mode}, learning_rate=0.01)
+
+
 def test_scores_of_another_measure_are_not_compared(tmp_path):
     first, data = trainer_of(tmp_path, BPR, epochs=1)
     first.fit(data.train_data, data.valid_data)
