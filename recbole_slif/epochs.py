@@ -97,9 +97,17 @@ class EpochMixin:
             named = {self._loss_name(at): part for at, part in enumerate(losses)}
         self.history.append({"epoch": epoch_idx, "loss": named, "seconds": seconds})
         self.train_loss_dict[epoch_idx] = sum(losses) if isinstance(losses, tuple) else losses
-        if not self._has_valid or (epoch_idx + 1) % self.eval_step != 0:
+        # validation comes first, and where there is none, `best.pt`
+        waits = (epoch_idx + 1) % self.eval_step == 0 if self._has_valid else self._saved
+        if not waits:
             self._finish_epoch(epoch_idx)
         return losses
+
+    def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Write `best.pt`; without validation `last.pt` follows, which tells its epoch."""
+        super()._save_checkpoint(epoch, verbose, **kwargs)  # type: ignore[misc]
+        if epoch == self.epochs_done and not self._has_valid:
+            self._finish_epoch(epoch)
 
     def _hook(self: Any, name: str, epoch: int) -> None:
         hook = getattr(self.model, name, None)

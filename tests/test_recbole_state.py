@@ -52,7 +52,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, model):
 
 def test_what_a_checkpoint_lacks_is_named(tmp_path):
     model = trained(tmp_path, "MultiVAE", 1)[0].model
-    with pytest.raises(CheckpointError, match="'x.pt' does not hold 'update' of MultiVAE"):
+    with pytest.raises(CheckpointError, match=r"'x\.pt' does not hold 'update' of MultiVAE"):
         recbole_state.restore(model, {}, "x.pt")
 
 

@@ -184,6 +184,17 @@ def test_before_the_first_validation_its_measure_is_free(tmp_path):
     assert second.best_epoch == 1 + scores.index(min(scores))
 
 
+def test_a_run_without_validation_keeps_its_last_epoch(tmp_path):
+    first, data = trainer_of(tmp_path, BPR, epochs=3, eval_step=0)
+    first.fit(data.train_data, data.valid_data)
+    assert checkpoint.load(first.run_folder / "best.pt").header["epoch"] == first.best_epoch == 2
+    second, data = trainer_of(tmp_path, BPR, epochs=3, eval_step=0)
+    second.resume_checkpoint(first.run_folder)
+    second.fit(data.train_data, data.valid_data)
+    assert second.best_epoch == 2
+    assert outcome(second, data)[1:] == outcome(first, data)[1:]
+
+
 def test_an_optimizer_that_does_not_fit_is_said_in_one_line(tmp_path):
     first, data = trainer_of(tmp_path, BPR, epochs=1)
     first.fit(data.train_data, data.valid_data)
