@@ -27,7 +27,7 @@ from recbole_slif.plain import read_json
 FORMAT = "recbole_slif"
 SCHEMA = 1
 _ROOT = "tree"
-_KEPT_LATER = ("graph", "features")
+_KEPT_LATER = ("graph", "features", "columns")
 _MOST_ROWS = 1 << 31
 _DAMAGED = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError,
@@ -214,7 +214,7 @@ def _decode(payload: Any, path: Path) -> Checkpoint:
 def require_fit(path: Path | str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Check that a checkpoint belongs to the present settings and data.
 
-    Checkpoints written before `graph` and `features` were kept are not compared by them.
+    Checkpoints written before `graph`, `features` and `columns` were kept are not compared by them.
 
     Args:
         path: named in the message.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +94,46 @@ def identity(config: Any, bundle: Any) -> dict[str, Any]:
         "items": int(dataset.item_num),
         "data": bundle.fingerprint,
     }
-    entry = _entry(config.model_class)
-    kind = "" if entry is None else entry.kind
-    if kind in ("knowledge", "both"):
+    reads = _reads(config.model_class)
+    if "graph" in reads:
         graph = dataset.knowledge
         found["graph"] = _digest(graph.heads, graph.relations, graph.tails, graph.linked)
-    if kind in ("multimodal", "both"):
+    if "features" in reads:
         parts = [(part.matrix, part.presence) for part in dataset.features.values()]
         found["features"] = _digest(*(array for part in parts for array in part))
+    labels = None if "columns" in reads else config["LABEL_FIELD"]
+    found["columns"] = _digest(*_columns(dataset, labels))
     return found
+
+
+def _reads(model_class: type) -> set[str]:
+    """Return what a model may read besides the split: `graph`, `features`, further `columns`."""
+    entry = find_model(model_class.__name__)
+    if entry is not None and entry.path == model_class.__module__:
+        kinds = {"graph": ("knowledge", "both"), "features": ("multimodal", "both")}
+        return {name for name, those in kinds.items() if entry.kind in those}
+    if model_class.__module__.startswith("recbole.model."):
+        return {"graph", "columns"} if needs_knowledge(model_class) else {"columns"}
+    return {"graph", "features", "columns"}  # a class of the user's own may read anything
+
+
+def _columns(dataset: Any, only: str | None) -> Iterator[np.ndarray]:
+    """Give names and values of the columns that were read; ids of interactions are in the split.
+
+    Args:
+        dataset: the whole data set, already split.
+        only: the one column of the interactions that counts, None for all columns of all files.
+    """
+    ids = (dataset.uid_field, dataset.iid_field)
+    for file in dataset.feat_name_list:
+        inter = file == "inter_feat"
+        if file == "kg_feat" or (only is not None and not inter):
+            continue
+        feat = getattr(dataset, file)
+        for name in sorted(feat.interaction):
+            if not (inter and name in ids) and only in (None, name):
+                yield np.frombuffer(f"{file} {name}".encode(), dtype=np.uint8)
+                yield feat[name].numpy()
 
 
 def _digest(*arrays: np.ndarray) -> str:

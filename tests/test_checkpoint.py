@@ -15,6 +15,7 @@ from recbole_slif.errors import CheckpointError, ConfigError
 from recbole_slif.model.general.bpr import BPR
 from recbole_slif.trainer import trainer_class
 from tests.running import build
+from tests.toy import edit_lines, write_toy
 
 
 def same(left, right):
@@ -144,6 +145,10 @@ def test_all_differences_are_named_at_once():
     checkpoint.require_fit("x", {"model": "A", "more": 1}, {"model": "A"})
 
 
+class Own(BPR):
+    """A model of the user's own."""
+
+
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -188,11 +193,16 @@ def test_loaded_model_scores_to_the_bit(trained, model):
         ("KGAT", "toy.kg", "graph"),
         ("KGAT", "toy.text.npy", None),
         ("BPR", "toy.kg", None),
+        ("CKE", "toy.kg", "graph"),
+        ("CKE", "toy.text.npy", None),
+        ("NeuMF", "toy.kg", None),
+        (Own, "toy.kg", "graph"),
+        (Own, "toy.text.npy", "features"),
     ],
 )
 def test_load_model_refuses_another_graph_or_other_features(trained, tmp_path, model, file, named):
-    trainer, _ = trained(model, epochs=1)
-    checkpoint.load_model(trainer.run_folder)
+    trainer, _ = trained(model, epochs=1, embedding_size=...)
+    checkpoint.load_model(trainer.run_folder, model=Own if model is Own else None)
     path = tmp_path / "data" / "toy" / file
     if path.suffix == ".npy":
         np.save(path, np.load(path)[::-1])  # each row now belongs to another item
@@ -207,11 +217,56 @@ def test_load_model_refuses_another_graph_or_other_features(trained, tmp_path, m
         checkpoint.load_model(trainer.run_folder)
         return
     with pytest.raises(CheckpointError, match=rf"does not fit: {named} \(.* changed since"):
+        checkpoint.load_model(trainer.run_folder, model=Own if model is Own else None)
+
+
+LABELLED = {
+    "threshold": {"rating": 3},
+    "eval_args": {"mode": "labeled"},
+    "metrics": ["AUC"],
+    "valid_metric": "AUC",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "file"),
+    [
+        ("BPR", LABELLED, "inter"),
+        ("NeuMF", {**LABELLED, "train_neg_sample_args": None}, "inter"),
+        ("FM", {}, "inter"),
+        ("FM", {}, "item"),
+        ("NeuMF", {}, "item"),
+        ("BPR", {}, "inter"),
+    ],
+)
+def test_load_model_refuses_other_columns(trained, tmp_path, model, changes, file):
+    folder = write_toy(tmp_path / "data") / "toy"
+    edit_lines(
+        folder / "toy.inter",
+        lambda lines: [
+            f"{line}\t{at % 5 if at else 'rating:float'}" for at, line in enumerate(lines)
+        ],
+    )
+    columns = {"inter": ["user_id", "item_id", "rating"]}
+    if model == "FM":
+        columns |= {"item": ["item_id", "year"]}
+    trainer, _ = trained(model, epochs=1, embedding_size=..., load_col=columns, **changes)
+    checkpoint.load_model(trainer.run_folder)
+    other = ("\t4", "\t1") if file == "inter" else ("1991", "2001")
+    edit_lines(
+        folder / f"toy.{file}",
+        lambda lines: [lines[0], *(line.replace(*other) for line in lines[1:])],
+    )
+    if (model, file) in (("BPR", "inter"), ("NeuMF", "item")) and not changes:
+        checkpoint.load_model(trainer.run_folder)
+        return
+    with pytest.raises(CheckpointError, match=r"does not fit: columns \(.* changed since"):
         checkpoint.load_model(trainer.run_folder)
 
 
 def test_checkpoints_without_graph_and_features_are_still_read():
-    checkpoint.require_fit("x", {"data": "a"}, {"data": "a", "graph": "b", "features": "c"})
+    now = {"data": "a", "graph": "b", "features": "c", "columns": "d"}
+    checkpoint.require_fit("x", {"data": "a"}, now)
     with pytest.raises(CheckpointError, match=r"does not fit: data"):
         checkpoint.require_fit("x", {"graph": "b"}, {"data": "a", "graph": "b"})
 
@@ -240,10 +295,6 @@ def test_recboles_checkpoint_needs_trust(tmp_path, monkeypatch):
     found = checkpoint.import_recbole_checkpoint(theirs.saved_model_file, fresh, trust_pickle=True)
     assert found == {"epoch": 4, "best_valid_score": 0.25, "cur_step": 0}
     assert same(dict(fresh.state_dict()), dict(model.state_dict()))
-
-
-class Own(BPR):
-    """A model of the user's own."""
 
 
 def test_models_that_share_a_name_or_are_the_users_own(trained):

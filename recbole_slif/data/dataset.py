@@ -362,7 +362,7 @@ class MultimodalKGDataset(CheckedReading):
         )
 
     def fingerprint(self) -> str:
-        """Return the hash of the split by tokens; two runs with equal texts saw equal data.
+        """Return the hash of the split by tokens; runs with equal texts saw the same split.
 
         Raises:
             DataError: The data set has not been split yet.

@@ -208,7 +208,7 @@ def fingerprint(
     item_tokens: Sequence[str],
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> str:
-    """Hash a split by its tokens; equal texts prove equal data.
+    """Hash a split by its tokens; equal texts prove the same interactions in the same parts.
 
     Args:
         user_tokens: Tokens in id order, which is canonical.
