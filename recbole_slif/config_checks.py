@@ -19,7 +19,7 @@ _EVAL_KEYS = ("split", "group_by", "order", "mode")
 _NEGATIVE_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 _HELD_OUT = ("valid_and_test", "valid_only", "test_only")
 _MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
-_INTERVAL = re.compile(r"^[\[(]\s*(-?[\d.]+|-inf)\s*,\s*(-?[\d.]+|inf)\s*[\])]$")
+_INTERVAL = re.compile(r"[\[(]([^,]*),([^,]*)[\])]")
 COLUMN_MAPPINGS = ("val_interval", "threshold", "discretization", "seq_len", "preload_weight")
 """Mappings whose keys are names of columns."""
 _READ_ANYWAY = ("inter", "user", "item", "kg", "link")
@@ -57,9 +57,9 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
     for key in _INTERVALS:
         if settings.get(key) is not None:
             check_interval(key, settings[key])
-    for field, interval in (settings.get("val_interval") or {}).items():
-        if isinstance(interval, str):
-            check_interval(f"val_interval: {field}", interval)
+    for field, kept in (settings.get("val_interval") or {}).items():
+        if not isinstance(kept, (list, tuple)):  # a list is of tokens, see `data/columns.py`
+            check_interval(f"val_interval: {field}", kept, " or, of tokens, list those to keep")
 
 
 def check_mappings(settings: Mapping[str, Any]) -> None:
@@ -256,13 +256,24 @@ def check_negatives(wanted: Mapping[str, Any]) -> None:
         raise ConfigError(f"{key}: dynamic negatives need a candidate_num of 1 or more.")
 
 
-def check_interval(key: str, text: Any) -> None:
+def check_interval(key: str, text: Any, otherwise: str = "") -> None:
     """Check intervals such as `[5,inf)` or `[1,3];[7,9]`, which RecBole skips when it cannot read.
 
     Raises:
         ConfigError: naming the key.
     """
     for part in str(text).split(";"):
-        found = _INTERVAL.match(part.strip())
-        if found is None or float(found[1]) > float(found[2]):
-            raise ConfigError(f"{key}: '{part}' is no interval; write it like '[5,inf)'.")
+        found = _INTERVAL.fullmatch(part.strip())
+        try:
+            holds = found is not None and float(found[1]) <= float(found[2])
+        except ValueError:
+            holds = False
+        if not holds:
+            raise ConfigError(
+                f"{key}: '{part}' is no interval; write it like '[5,inf)'{otherwise}."
+            )
+    Args:
+        key: named in the message.
+        text: the intervals.
+        otherwise: what else may be written.
+

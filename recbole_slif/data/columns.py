@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recbole_slif.config_checks import COLUMN_MAPPINGS
+from recbole.utils import FeatureType
+
+from recbole_slif.config_checks import COLUMN_MAPPINGS, check_interval
 from recbole_slif.data.protocol import option
 from recbole_slif.errors import ConfigError
 
@@ -19,12 +21,12 @@ _LISTED = (
 )
 
 
-def check_columns(config: Any, columns: Collection[str]) -> None:
+def check_columns(config: Any, columns: Mapping[str, FeatureType]) -> None:
     """Check every setting that names columns, before RecBole stumbles over it or skips it.
 
     Args:
         config: the settings of a run.
-        columns: names of the columns that were read.
+        columns: names and types of the columns that were read.
 
     Raises:
         ConfigError: naming the key and the column.
@@ -35,6 +37,18 @@ def check_columns(config: Any, columns: Collection[str]) -> None:
                 f"{key}: '{name}' is no column that was read; "
                 f"there are {', '.join(columns)} (load_col reads more)"
             )
+    for name, kept in option(config, "val_interval", {}).items():
+        _check_kept(f"val_interval: {name}", columns[name], kept)
+
+
+def _check_kept(key: str, kind: FeatureType, kept: Any) -> None:
+    """Check what a filter by values keeps: intervals of numbers, or a list of tokens."""
+    if kind == FeatureType.FLOAT:
+        check_interval(key, kept)
+    elif kind != FeatureType.TOKEN:
+        raise ConfigError(f"{key}: a column of sequences cannot be filtered; leave it out")
+    elif not isinstance(kept, (list, tuple)) or not all(isinstance(each, str) for each in kept):
+        raise ConfigError(f"{key}: list the tokens to keep, such as ['1', '2'], in place of {kept}")
 
 
 def _named(config: Any) -> Iterator[tuple[str, str]]:

@@ -289,6 +289,23 @@ def test_recbole_filters_still_work(make_dataset, make_config):
     assert counts.min() >= 7 and dataset.user_num < 13
 
 
+def test_values_are_filtered_by_intervals_or_lists_of_tokens(make_dataset, make_config):
+    folder = make_dataset()
+    header = ["user_id:token", "item_id:token", "rating:float", "tags:token_seq"]
+    rows = [(f"u{at % 3}", f"i{at}", at, "a b") for at in range(9)]
+    write_table(folder / "toy.inter", header, rows)
+    columns = {"inter": ["user_id", "item_id", "rating", "tags"]}
+
+    def kept(**filters):
+        return len(load(make_config, load_col=columns, modalities=[], val_interval=filters))
+
+    assert kept(rating="[3,5];(7,1e9]") == 4
+    assert kept(user_id=["u1", "u2"], rating=[0, 4]) == 3
+    for filters in ({"user_id": [1]}, {"user_id": "[1,2]"}, {"tags": ["a"]}, {"rating": ["a"]}):
+        with pytest.raises(ConfigError, match=f"val_interval: {next(iter(filters))}: "):
+            kept(**filters)
+
+
 def test_ml_100k_comes_with_recbole(make_config):
     dataset = load(make_config, dataset="ml-100k")
     train, valid, test = dataset.build()
