@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recbole.trainer import Trainer
+from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import get_trainer
 from torch import Tensor
 
@@ -357,7 +357,8 @@ def trainer_class(config: Any, model: Any) -> type:
     """Choose the trainer: ours, or ours around the special one RecBole has for its own model.
 
     Raises:
-        ConfigError: RecBole trains the model outside torch (decision trees).
+        ConfigError: RecBole trains the model outside torch (decision trees), or this is a stage
+            before training.
     """
     if process_group.world_size() > 1:
         from recbole_slif.distributed import SharedTraining
@@ -371,5 +372,11 @@ def trainer_class(config: Any, model: Any) -> type:
     if not issubclass(base, Trainer):
         raise ConfigError(
             f"model '{config['model']}' is not trained by gradient steps; not offered"
+        )
+    if issubclass(base, PretrainTrainer) and config["train_stage"] != "finetune":
+        raise ConfigError(
+            f"train_stage: {config['train_stage']} of {config['model']} leaves no checkpoint of "
+            "this package and is not offered; pretrain with RecBole, then write finetune, and for "
+            "pre_model_path a file made by torch.save({'state_dict': weights}, path)"
         )
     return type(f"Slif{base.__name__}", (EpochMixin, base, PhaseTrainer), {})

@@ -6,7 +6,9 @@ from recbole.utils import get_model
 from torch import nn
 
 from recbole_slif import recbole_state
-from recbole_slif.errors import CheckpointError
+from recbole_slif.errors import CheckpointError, ConfigError
+from recbole_slif.quick_start import resume, run
+from tests.running import build, settings
 from tests.test_trainer import outcome, trainer_of
 
 # settings under which what is kept decides on the numbers of the third epoch
@@ -48,6 +50,21 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, model):
     found = outcome(*trained(tmp_path, model, 4, first.run_folder))
     assert all(torch.equal(found[0][name], value) for name, value in wanted[0].items())
     assert found[1:] == wanted[1:]
+
+
+def test_stages_before_training_are_refused_and_training_is_resumed(tmp_path):
+    with pytest.raises(ConfigError, match=r"train_stage: actor_pretrain of RaCT .* write finetune"):
+        trainer_of(tmp_path, "RaCT", embedding_size=...)
+    _, pretrained, _ = build(tmp_path, "RaCT", embedding_size=...)
+    torch.save({"state_dict": pretrained.state_dict()}, "weights.pt")
+    changes = {"train_stage": "finetune", "pre_model_path": "weights.pt", "total_anneal_steps": 9}
+    changes = settings(tmp_path, embedding_size=..., stopping_step=50, **changes)
+    whole = run("RaCT", "toy", overrides={**changes, "epochs": 4}, verbose=False)
+    first = run("RaCT", "toy", overrides=changes, verbose=False)
+    found = resume(first.folder, {"epochs": 4}, verbose=False)
+    assert (found.valid, found.test, found.best_epoch) == (
+        whole.valid, whole.test, whole.best_epoch
+    )  # fmt: skip
 
 
 def test_what_a_checkpoint_lacks_is_named(tmp_path):
