@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -115,15 +116,17 @@ def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
     """Check that the metrics exist and that the validation metric is among them.
 
     Raises:
-        ConfigError: naming `metrics` or `valid_metric`.
+        ConfigError: naming `metrics`, `valid_metric` or `topk`.
     """
     metrics = [metrics] if isinstance(metrics, str) else metrics
+    ranks = topk if isinstance(topk, (list, tuple)) else [topk]
+    if not ranks:
+        raise ConfigError("topk: no length of lists is given; write one, such as [20].")
     for name in metrics:
         if str(name).lower() not in metric_types:
             near = nearest(str(name), metric_types)
             raise ConfigError(f"metrics: '{name}' is not a metric of RecBole{near or '.'}")
     name, at, length = valid_metric.partition("@")
-    ranks = topk if isinstance(topk, (list, tuple)) else [topk]
     if name.lower() not in {str(metric).lower() for metric in metrics}:
         raise ConfigError(f"valid_metric: {name} is not among metrics {list(metrics)}; add it.")
     if not _LISTED.intersection(metric_information[name.lower()]):
@@ -173,11 +176,19 @@ def check_kind(metrics: Any, mode: str) -> None:
 
 
 def check_files(settings: Mapping[str, Any]) -> None:
-    """Check which files and columns are asked for.
+    """Check which files and columns are asked for, and what parts their cells.
 
     Raises:
-        ConfigError: `unload_col` meets `load_col`, or a file would be read twice.
+        ConfigError: `unload_col` meets `load_col`, a file would be read twice, or a separator is
+            none.
     """
+    separator = settings.get("field_separator")
+    if separator is not None and not _parts_cells(separator):
+        raise ConfigError(
+            f"field_separator must be one character, such as a tab or a comma, not {separator!r}."
+        )
+    if settings.get("seq_separator") == "":
+        raise ConfigError("seq_separator must be at least one character; leave it out for a blank.")
     for suffix in settings.get("unload_col") or {}:
         names = settings["load_col"].get(suffix)
         if names and names != "*":
@@ -188,6 +199,12 @@ def check_files(settings: Mapping[str, Any]) -> None:
     for suffix in settings.get("additional_feat_suffix") or ():
         if suffix in _READ_ANYWAY:
             raise ConfigError(f"additional_feat_suffix: .{suffix} is read anyway; leave it out.")
+
+
+def _parts_cells(separator: Any) -> bool:
+    """Tell whether text can be parted by it: one character of ASCII that ends no line or name."""
+    one = isinstance(separator, str) and len(separator) == 1 and separator.isascii()
+    return one and separator not in "\r\n\0:"
 
 
 def _check_parts(key: str, value: Any, known: Sequence[str]) -> None:
@@ -207,7 +224,7 @@ def check_eval_args(eval_args: Mapping[str, Any]) -> None:
     if "split" in eval_args:
         _check_split(eval_args["split"])
     group = eval_args.get("group_by")
-    if str(group).lower() not in ("none", "user"):
+    if group != "user" and str(group).lower() != "none":  # as RecBole reads it
         raise ConfigError(f"eval_args: group_by is user or none, not '{group}'.")
     if eval_args.get("order", "RO") not in ("RO", "TO"):
         raise ConfigError(f"eval_args: order is RO or TO, not '{eval_args['order']}'.")
@@ -252,12 +269,23 @@ def check_negatives(wanted: Mapping[str, Any]) -> None:
     number = wanted.get("sample_num", 1)
     if number != "none" and not (isinstance(number, int) and number >= 1):
         raise ConfigError(f"{key}: sample_num must be a whole number from 1 on, not {number}.")
-    if wanted.get("dynamic") and not int(wanted.get("candidate_num") or 0) > 0:
+    alpha = wanted.get("alpha", 1.0)
+    if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
+        raise ConfigError(f"{key}: alpha must be a number, not {alpha}.")
+    candidates = wanted.get("candidate_num") or 0
+    if not isinstance(candidates, int) or candidates < 0:
+        raise ConfigError(f"{key}: candidate_num must be a whole number, not {candidates}.")
+    if wanted.get("dynamic") and not candidates:
         raise ConfigError(f"{key}: dynamic negatives need a candidate_num of 1 or more.")
 
 
 def check_interval(key: str, text: Any, otherwise: str = "") -> None:
     """Check intervals such as `[5,inf)` or `[1,3];[7,9]`, which RecBole skips when it cannot read.
+
+    Args:
+        key: named in the message.
+        text: the intervals.
+        otherwise: what else may be written.
 
     Raises:
         ConfigError: naming the key.
@@ -272,8 +300,3 @@ def check_interval(key: str, text: Any, otherwise: str = "") -> None:
             raise ConfigError(
                 f"{key}: '{part}' is no interval; write it like '[5,inf)'{otherwise}."
             )
-    Args:
-        key: named in the message.
-        text: the intervals.
-        otherwise: what else may be written.
-

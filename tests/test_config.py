@@ -218,17 +218,6 @@ def test_choice_outside_the_list_is_refused_with_the_list():
             argv=["--fusion=alf"])  # fmt: skip
 
 
-def test_metrics_and_valid_metric_are_checked_together():
-    refused("'Recal' is not a metric.*'recall'", overrides={"metrics": ["Recal"]})
-    refused("valid_metric: 20 is not among topk", overrides={"topk": [10]})
-    refused("valid_metric: Hit is not among metrics", overrides={"valid_metric": "Hit@20"})
-    refused("topk must be at least 1, not", overrides={"topk": [20, -1]})
-    refused("valid_metric: Recall needs the length", overrides={"valid_metric": "Recall"})
-    auc = {"metrics": ["GAUC"], "valid_metric": "GAUC@20"}
-    refused("valid_metric: GAUC has no list length", overrides=auc)
-    assert make(overrides={**auc, "valid_metric": "GAUC"})["valid_metric"] == "GAUC"
-
-
 def test_command_line_text_becomes_the_keys_type():
     argv = ["--epochs", "7", "--use_gpu=false", "--clip_grad_norm={'max_norm': 5}"]
     argv += [
@@ -287,45 +276,6 @@ def test_missing_and_broken_files_are_one_line(tmp_path):
 @pytest.mark.parametrize("words", ["[visual, text]", "['visual', 'text']", "[visual,text]"])
 def test_lists_of_words_need_no_quotes(words):
     assert make(argv=[f"--modalities={words}"])["modalities"] == ["visual", "text"]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [("eval_args", {"spilt": 1}, "'spilt' is none of split, group_by.*'split'"),
-     ("eval_args", {"split": {"XX": [1]}}, "split is "),
-     ("eval_args", {"split": {"RS": [0.8, 0.2]}}, "three shares"),
-     ("eval_args", {"split": {"LS": "all"}}, "LS is one of"),
-     ("eval_args", {"group_by": "item"}, "group_by is user or none"),
-     ("eval_args", {"order": "XX"}, "order is RO or TO"),
-     ("eval_args", {"mode": "uni"}, "mode is full, uniN"),
-     ("eval_args", {"mode": {"valid": "full", "test": "al"}}, "mode is full, uniN"),
-     ("train_neg_sample_args", {"sample_nm": 2}, "did you mean 'sample_num'"),
-     ("train_neg_sample_args", {"distribution": "gauss"}, "uniform or popularity"),
-     ("train_neg_sample_args", {"sample_num": 0}, "from 1 on"),
-     ("train_neg_sample_args", {"dynamic": True}, "candidate_num"),
-     ("user_inter_num_interval", "100", "no interval"),
-     ("item_inter_num_interval", "[5,inf);[9,2]", "'\\[9,2\\]' is no interval"),
-     ("val_interval", {"rating": "[3"}, ": rating: ")],
-)  # fmt: skip
-def test_parts_of_a_value_are_checked(key, value, said):
-    refused(f"{key}.*{said}", overrides={key: value})
-
-
-@pytest.mark.parametrize("model", ["DiffRec", "MultiVAE", "LightGCN"])
-def test_models_of_whole_rows_take_no_negatives(model):
-    wanted = "uniform" if model == "LightGCN" else "none"
-    assert make(model)["train_neg_sample_args"]["distribution"] == wanted
-
-
-def test_negatives_may_be_null_where_the_model_does_without():
-    given = {"train_neg_sample_args": None}
-    assert make("CDAE", overrides=given)["train_neg_sample_args"]["distribution"] == "none"
-    refused("LightGCN learns from pairs", model="LightGCN", overrides=given)
-
-
-def test_labelled_evaluation_takes_metrics_of_values():
-    mode = {"eval_args": {"mode": "labeled"}}
-    refused("mode labeled goes with the metrics auc, .*not Recall", overrides=mode)
 
 
 @pytest.mark.parametrize("model", ["json:dumps", "json:JSONDecoder", "json:"])

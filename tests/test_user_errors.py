@@ -102,6 +102,11 @@ FILES = {
     "interaction cut off": (edit(".inter", cut(6)), {}, "toy.inter: line 6: 1 column(s)"),
     "other columns": (put(".inter", b"a:token\tb:token\n1\t2\n"), {}, "no column 'user_id'"),
     "no types": (put(".inter", b"user_id\titem_id\n1\t2\n"), {}, "line 1: column 'user_id'"),
+    "ids that are numbers": (
+        edit(".inter", lambda lines: [lines[0].replace("user_id:token", "user_id:float")]),
+        {},
+        "line 1: column 'user_id' holds ids and has type 'float'; write user_id:token",
+    ),
     "NUL byte": (put(".inter", b"user_id:token\titem_id:token\nu\0\ti\n"), {}, "line 2: NUL"),
     "not UTF-8": (
         put(".inter", b"user_id:token\titem_id:token\nu\xe9\ti\n"),
@@ -172,6 +177,8 @@ SETTINGS = [
     ({"seed": -1}, "seed must be between 0 and 4294967295, not -1"),
     ({"topk": "[500]", "valid_metric": "Recall@500"}, "topk: a list of 500 is longer than the 15"),
     ({"valid_metric": "Recall"}, "valid_metric: Recall needs the length of the list"),
+    ({"topk": "[]"}, "topk: no length of lists is given"),
+    ({"field_separator": ""}, "field_separator must be one character"),
     ({"metrics": "[Recal]"}, "metrics: 'Recal' is not a metric of RecBole; did you mean 'recall'?"),
     ({"eval_args": "{order: TO}"}, "eval_args: order TO needs the column 'timestamp'"),
     ({"val_interval": "{rating: '[3,inf)'}"}, "val_interval: 'rating' is no column"),

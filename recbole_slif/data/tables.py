@@ -154,6 +154,12 @@ def _checked(
             f"{path}: line 1: no column '{missing[0]}' (columns: {', '.join(types)}); "
             "rename the column or set the matching ..._FIELD key"
         )
+    for name in required:
+        if types[name] != "token":
+            raise DataError(
+                f"{path}: line 1: column '{name}' holds ids and has type '{types[name]}'; write "
+                f"{name}:token"
+            )
     _check_widths(path, data, separator, len(types), skipped)
     wanted = [
         name

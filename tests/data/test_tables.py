@@ -36,6 +36,8 @@ def test_good_file_is_read_with_its_types(tmp_path):
         ("user_id:token item_id:token\nu1 i1\n", 1, "spaces for tabs"),
         ("user_id:token\titem_id:token\nu1\ti1\nu1 i2\n", 3, "spaces for tabs"),
         ("user_id:token\titem_id:int\nu1\ti1\n", 1, "type 'int'"),
+        ("user_id:float\titem_id:token\n1\ti1\n", 1, "write user_id:token"),
+        ("user_id:token\titem_id:token_seq\nu1\ti1\n", 1, "has type 'token_seq'"),
         ("user_id:token\tuser_id:token\nu1\ti1\n", 1, "occurs twice"),
         ("uid:token\titem_id:token\nu1\ti1\n", 1, "no column 'user_id'"),
         (GOOD + "u3\ti2\n", 5, "truncated"),
