@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 
 from recbole_slif.checkpoint import load_model
 from recbole_slif.console import Parser
+from recbole_slif.data.protocol import option
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.scoring import BlockScorer
 from recbole_slif.top_items import TopItems
@@ -123,7 +124,7 @@ def item_titles(dataset: Any, column: str | None = None) -> dict[str, str]:
     """Read item token -> title from the `.item` file.
 
     Args:
-        dataset: names folder and item column.
+        dataset: names folder and item column; `field_separator` and `encoding` are its `config`'s.
         column: the column with the titles; None takes the first whose name says so, and where no
             name does, or there is no file, no item has a title.
 
@@ -135,8 +136,8 @@ def item_titles(dataset: Any, column: str | None = None) -> dict[str, str]:
         if column is not None:
             raise DataError(f"--title_column: there is no '{path}'; leave the option out")
         return {}
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    with path.open("rb") as stream:
+        rows = _item_rows(stream, dataset.config)
         header = [cell.partition(":")[0].strip() for cell in next(rows, [])]
         wanted = _title_column(header, column, path)
         if wanted is None or dataset.iid_field not in header:
@@ -144,6 +145,18 @@ def item_titles(dataset: Any, column: str | None = None) -> dict[str, str]:
         key, value = header.index(dataset.iid_field), header.index(wanted)
         whole = (row for row in rows if len(row) > max(key, value))
         return {row[key].strip(): " ".join(row[value].split()) for row in whole}
+
+
+def _item_rows(stream: Iterable[bytes], config: Any) -> Iterator[list[str]]:
+    """Yield the cells of each line as training parts them: quotes are ordinary characters.
+
+    Titles only adorn, so a line that training would refuse does no harm here.
+    """
+    separator = option(config, "field_separator", "\t")
+    encoding = option(config, "encoding", "utf-8")
+    for number, line in enumerate(stream):
+        content = line if number else line.removeprefix(codecs.BOM_UTF8)
+        yield content.rstrip(b"\r\n").decode(encoding, "replace").split(separator)
 
 
 def _title_column(header: Sequence[str], asked: str | None, path: Path) -> str | None:

@@ -119,8 +119,8 @@ class Folder:
     dataset_name = "x"
     iid_field = "item_id"
 
-    def __init__(self, path):
-        self.dataset_path = str(path)
+    def __init__(self, path, **config):
+        self.dataset_path, self.config = str(path), config
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,25 @@ class Folder:
 def test_titles(tmp_path, header, wanted):
     (tmp_path / "x.item").write_text(f"{header}\n1\tA B\n2\tC\nshort\n", encoding="utf-8")
     assert item_titles(Folder(tmp_path)) == wanted
+
+
+def test_titles_beside_a_long_cell(tmp_path):
+    text = f"item_id:token\ttitle:token\tabout:token_seq\n1\tA\t{'word ' * 30_000}\n2\tB\tshort\n"
+    (tmp_path / "x.item").write_text(text)
+    assert item_titles(Folder(tmp_path)) == {"1": "A", "2": "B"}
+
+
+def test_titles_are_parted_as_the_data_set_is(tmp_path):
+    text = 'item_id:token,title:token\r\né1,"Café" bar\r\né2,Ö\r\n'
+    (tmp_path / "x.item").write_bytes(text.encode("latin-1"))
+    folder = Folder(tmp_path, field_separator=",", encoding="latin-1")
+    assert item_titles(folder) == {"é1": '"Café" bar', "é2": "Ö"}
+    assert item_titles(folder, "title") == item_titles(folder)
+
+
+def test_titles_behind_a_byte_order_mark(tmp_path):
+    (tmp_path / "x.item").write_text("item_id:token\tname:token\n1\tA\n", encoding="utf-8-sig")
+    assert item_titles(Folder(tmp_path)) == {"1": "A"}
 
 
 def test_no_item_file(tmp_path):
