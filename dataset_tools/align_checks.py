@@ -103,7 +103,7 @@ class Checks:
         notes: Counter[str] = Counter()
         rows = 0
         fields = [self.config[key] for key in keys]
-        for table in pieces_of(path, fields):
+        for table in pieces_of(path, fields, config=self.config):
             notes.update(table.notes)
             rows += len(table.frame)
             yield [table.frame[name].tolist() for name in fields]

@@ -91,6 +91,19 @@ def test_files_wrong_only_together_are_found(tmp_path, make_dataset):
     assert "toy.link" in report["problems"][0]
 
 
+def test_files_are_read_by_the_separator_and_encoding_of_the_settings(tmp_path, make_dataset):
+    folder = make_dataset()
+    for suffix in ("inter", "kg", "link", "item"):
+        path = folder / f"toy.{suffix}"
+        text = path.read_text(encoding="utf-8").replace("\t", ";").replace("u1;", "é1;")
+        path.write_bytes(text.encode("latin-1"))
+    code, report = aligned(tmp_path, "--set", "field_separator=;", "encoding=latin-1")
+    assert code == 0 and report["problems"] == []
+    files = by_file(report)
+    assert (files["toy.inter"]["items"], files["toy.inter"]["lacking"]) == (15, 0)
+    assert (files["toy.link"]["items"], files["toy.item"]["items"]) == (13, 15)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_features_are_written_in_the_order_of_items(tmp_path, make_dataset, dtype):
     folder = make_dataset(dtype=dtype)
