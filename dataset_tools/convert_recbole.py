@@ -20,7 +20,7 @@ from .convert import copy_atomic_files
 from .faults import Faults
 from .item_spool import Cells, ItemSpool
 from .progress import bar
-from .reviews import read_cells
+from .reading import read_atomic
 from .writing import save_pieces, write_rows
 
 _SUFFIXES = ("inter", "train.inter", "valid.inter", "test.inter", "kg", "link", "item", "user")
@@ -58,7 +58,7 @@ def from_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
 
 def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> dict[int, array[int]]:
     """Take the usable lines into the spool, the vector as text; return lines by its length."""
-    lines = read_cells(path, "\t", "utf-8", faults)
+    lines = read_atomic(path, faults)
     _, head = next(lines, (1, []))
     if len(head) != 2 or not head[1].endswith(":float_seq"):
         raise DataError(

@@ -21,6 +21,7 @@ from .progress import bar
 
 T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
+WIDTH = "lines with another number of columns"
 LONGEST_LINE = 64 << 20
 _AHEAD = 4
 _MOUTHFUL = 8 << 10
@@ -64,6 +65,22 @@ def read_text(
             yield number, line.decode(encoding)
         except UnicodeDecodeError:
             faults.add(f"lines that are not {encoding} text", path, number)
+
+
+def read_atomic(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line of an atomic file, the header first; see `read_text`.
+
+    Tabs alone part cells: quotes are ordinary characters, as they are in training. Lines of
+    another width than the header's are counted and left out.
+    """
+    width = 0
+    for number, line in read_text(path, faults):
+        cells = line.split("\t")
+        width = width or len(cells)
+        if len(cells) == width:
+            yield number, cells
+        else:
+            faults.add(WIDTH, path, number)
 
 
 def read_lines(path: Path, faults: Faults, after: int = 0) -> Iterator[tuple[int, bytes]]:

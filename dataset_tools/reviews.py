@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from recbole_slif.errors import DataError
 
 from .faults import Faults
-from .reading import read_text
+from .reading import WIDTH, read_text
 
 FORMATS = ("amazon-json", "amazon-csv", "yelp-json", "json", "csv")
 # Lines of this length and more are no review; parsing them as Python would cost memory.
@@ -26,7 +26,6 @@ _LONGEST_LITERAL = 1 << 18
 _NO_ID = "lines whose user or item id is missing or holds a tab or a line end"
 _NO_NUMBER = "lines whose rating or time is no number or date"
 _NO_JSON = "lines of broken JSON"
-_WIDTH = "lines with another number of columns"
 _QUOTES = "lines with unbalanced quotes"
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " "}
 
@@ -354,7 +353,7 @@ def read_cells(
             continue
         width = len(cells) if width is None else width
         if len(cells) != width:
-            faults.add(_WIDTH, path, number)
+            faults.add(WIDTH, path, number)
         else:
             yield number, cells
 

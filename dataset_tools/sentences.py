@@ -17,7 +17,7 @@ from .attributes import plain_text
 from .batches import take_text
 from .faults import Faults
 from .item_spool import ItemSpool
-from .reading import read_text
+from .reading import WIDTH, read_text
 from .records import read_records
 from .token_order import NumberedTokens
 
@@ -117,7 +117,7 @@ def put_items(
     for number, line in lines:
         cells = line.split("\t")
         if len(cells) != len(types):
-            faults.add("lines with another number of columns", path, number)
+            faults.add(WIDTH, path, number)
         elif not cells[at].strip():
             faults.add("lines without an item id", path, number)
         else:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .faults import Faults
-from .reading import read_text
-from .reviews import column_places, read_cells
+from .reading import read_atomic, read_text
+from .reviews import column_places
 
 
 def read_tokens(paths: Iterable[Path], field: str, faults: Faults) -> set[str]:
@@ -27,7 +27,7 @@ def read_tokens(paths: Iterable[Path], field: str, faults: Faults) -> set[str]:
         if path.suffix == ".ids":
             found.update(line.strip() for _, line in read_text(path, faults))
             continue
-        lines = read_cells(path, "\t", "utf-8", faults)
+        lines = read_atomic(path, faults)
         _, head = next(lines, (1, []))
         (place,) = column_places(path, head, [field])
         found.update(cells[place].strip() for _, cells in lines)

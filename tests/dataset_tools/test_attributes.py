@@ -121,6 +121,17 @@ def test_mistakes_are_one_line(tmp_path, capsys, words, said):
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_quotes_are_part_of_tokens(tmp_path):
+    from dataset_tools.faults import Faults
+
+    path, faults = tmp_path / "t.inter", Faults()
+    lines = ["user_id:token\titem_id:token", 'u1\t"Heroes"', 'u1\t"Weird" Al', '"u2\tonly']
+    path.write_text("\n".join(lines) + "\n")
+    wanted = {'"Heroes"', '"Weird" Al', "only"}
+    assert read_tokens([path], "item_id", faults) == wanted and faults.report() == []
+    assert set(read_table(path).frame["item_id"]) == wanted, "what training reads"
+
+
 def test_tokens_come_from_any_file(tmp_path):
     path = tmp_path / "t.item"
     path.write_text("item_id:token\ttitle:token_seq\n a \tx\nb\n\ty\nc\tz\n")

@@ -154,6 +154,15 @@ def test_a_short_line_of_an_item_does_not_cost_it_its_vector(tmp_path, capsys):
     assert "1 line whose vector has another length (line 2)" in capsys.readouterr().err
 
 
+def test_quotes_are_part_of_a_token(tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    lines = ["iid:token\temb:float_seq", '"Heroes"\t1 2', '"Weird" Al\t3 4']
+    (folder / "toy.itememb").write_text("\n".join(lines) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "o") == 0
+    assert (tmp_path / "o" / "toy.text.ids").read_text() == '"Heroes"\n"Weird" Al\n'
+
+
 def test_of_two_equally_frequent_lengths_the_longer_is_the_dimension(tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
