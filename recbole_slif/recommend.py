@@ -52,7 +52,7 @@ def recommend(
 
     Args:
         checkpoint: a checkpoint or run folder.
-        users: user tokens as in the data files; None takes all users.
+        users: user tokens as in the data files, one named twice counts once; None takes all users.
         k: length of each list; shorter where a user has fewer items left.
         exclude: splits whose items are not recommended to their user.
         overrides: settings to change, such as `data_path`.

@@ -62,14 +62,14 @@ class Trained:
         return self.dataset.field2id_token[self.dataset.uid_field]
 
     def user_ids(self, tokens: Sequence[str] | None) -> np.ndarray:
-        """Return the ids of users, of all for None.
+        """Return the ids of distinct users in the order given, of all for None.
 
         Raises:
             DataError: a token is not a user; the text names the nearest one.
         """
         if tokens is None:
             return np.arange(1, self.dataset.user_num, dtype=np.int64)
-        return self._ids("user", self.dataset.uid_field, tokens)
+        return self._ids("user", self.dataset.uid_field, list(dict.fromkeys(tokens)))
 
     def item_ids(self, tokens: Sequence[str]) -> np.ndarray:
         """Return the ids of items.

@@ -58,6 +58,15 @@ def test_users_come_in_the_order_asked(trained):
     assert [entry.user for entry in found] == ["u7", "u7", "u2", "u2"]
 
 
+def test_a_user_named_twice_has_one_list(trained, tmp_path):
+    once = recommend(trained, ["u7", "u2"], k=2)
+    assert recommend(trained, ["u7", "u2", "u7"], k=2) == once
+    out = tmp_path / "a.jsonl"
+    assert main([f"--checkpoint={trained}", "--users=u1,u1", "--topk=3", f"--output={out}"]) == 0
+    (shown,) = map(json.loads, out.read_text().splitlines())
+    assert shown["user"] == "u1" and len(shown["items"]) == 3
+
+
 def test_more_places_than_items(trained):
     lists = by_loop(trained, ("train", "valid"), 1000)
     assert len(recommend(trained, ["u7"], k=1000)) == len(lists["u7"])

@@ -73,7 +73,7 @@ def _users(user: Sequence[str] | None, users: str | None, file: str | None) -> l
         return asked_users(users, file)
     if users is not None or file is not None:
         raise ConfigError("--user does not go with --users or --users_file; keep one of them")
-    return list(dict.fromkeys(user))
+    return list(user)
 
 
 def _form(asked: str | None, output: str | None) -> str:

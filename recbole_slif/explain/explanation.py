@@ -170,7 +170,7 @@ def explain(
 
     Args:
         checkpoint: a checkpoint or run folder.
-        users: user tokens; None takes all that have training items.
+        users: user tokens, one named twice counts once; None takes all that have training items.
         items: item tokens to explain, in the list or not; empty explains the top of each list.
         amounts: how much is shown.
         exclude: splits whose items are not recommended to their user.

@@ -72,6 +72,10 @@ def test_lists_scores_and_history_are_the_models(slif):
         assert all(item.title == f"Title {item.token[1:]}" for item in user.history)
 
 
+def test_a_user_named_twice_is_explained_once(bpr):
+    assert [user.user for user in explain(bpr, ["u7", "u2", "u7"]).users] == ["u7", "u2"]
+
+
 def test_parts_of_the_score_add_up(slif):
     found = explain(slif, amounts=Amounts(topk=20))
     items = [item for user in found.users for item in user.items]
