@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from recbole_slif import factory
 from recbole_slif.errors import ConfigError, DataError
 from recbole_slif.explain.facts import ItemFacts, SharedFact, readable
 from recbole_slif.explain.views import Inside, Views, look_inside, nearest
+from recbole_slif.ranking import exact_top_k
 from recbole_slif.scoring import BlockScorer, leave_out
 from recbole_slif.trained import (
     SPLITS,
@@ -172,7 +174,7 @@ def explain(
         checkpoint: a checkpoint or run folder.
         users: user tokens, one named twice counts once; None takes all that have training items.
         items: item tokens to explain, in the list or not; empty explains the top of each list.
-        amounts: how much is shown.
+        amounts: how much is shown; `topk` also settles the ranks of equal scores.
         exclude: splits whose items are not recommended to their user.
         overrides: settings to change, such as `data_path`.
         model: class or `module:Class` of a model that is neither ours nor RecBole's.
@@ -191,7 +193,7 @@ def explain(
     explainer = Explainer(trained, amounts)
     ids, skipped = explainer.with_history(ids, named=users is not None)
     if len(wanted):
-        lists: Iterable[Any] = given_items(trained, ids, wanted, exclude)
+        lists: Iterable[Any] = given_items(trained, ids, wanted, amounts.topk, exclude)
     else:
         lists = _ranked(trained, ids, amounts.topk, exclude)
     bar = tqdm(lists, total=len(ids), desc="explain", disable=None if len(ids) > 20 else True)
@@ -216,24 +218,39 @@ def _ranked(
 
 @torch.no_grad()
 def given_items(
-    trained: Trained, users: np.ndarray, items: np.ndarray, exclude: Sequence[str]
+    trained: Trained, users: np.ndarray, items: np.ndarray, k: int, exclude: Sequence[str]
 ) -> Iterable[tuple[int, list[tuple[int, float, int | None]]]]:
     """Yield for each user `(item, score, rank)` of the given items.
 
-    The rank is the place that the item would have in the user's full list, None if the list leaves
-    the item out.
+    The rank is the item's place in the user's list of `k` items, or the one it would have if that
+    list went on to the last item; None if the list leaves the item out.
     """
     table = trained.bundle.pairs.table(*exclude)
     scorer = BlockScorer(trained.model, trained.dataset)
-    for user in users:
+    for user, listed, _ in top_lists(trained, users, k, exclude):
         scores = scorer.scores(np.array([user]))
         raw = scores[0, torch.from_numpy(items)].tolist()
         leave_out(scores, *table.slice_rows(np.array([user])))
-        row = scores[0]
-        ranks = [
-            None if row[item] == -np.inf else 1 + int((row > row[item]).sum()) for item in items
-        ]
-        yield int(user), list(zip(map(int, items), raw, ranks, strict=True))
+        ranks = [int(rank) or None for rank in _ranks(scores[0], listed)[items]]
+        yield user, list(zip(map(int, items), raw, ranks, strict=True))
+
+
+def _ranks(scores: Tensor, listed: np.ndarray) -> np.ndarray:
+    """Return the place of each item from 1, 0 for one left out, `[n_items]`.
+
+    How a list orders equal scores depends on its length, so the list's own order counts as far as
+    it goes.
+
+    Args:
+        scores: `[n_items]`, minus infinity for what is left out.
+        listed: items of the list, `[m]`, best first.
+    """
+    order = exact_top_k(scores.unsqueeze(0), len(scores))[0].cpu().numpy()
+    order = np.concatenate((listed, order[~np.isin(order, listed)]))
+    ranks = np.empty(len(order), dtype=np.int64)
+    ranks[order] = np.arange(1, len(order) + 1)
+    ranks[(scores == -torch.inf).cpu().numpy()] = 0
+    return ranks
 
 
 class Explainer:

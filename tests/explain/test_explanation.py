@@ -136,6 +136,21 @@ def test_given_items_have_the_rank_of_the_whole_list(slif):
     assert user.items[1].score == pytest.approx(float(users[row[0]] @ items[row[1]]), abs=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 5, 10, 100])
+def test_items_of_one_score_have_the_ranks_of_their_list(tmp_path, k):
+    folder = train(tmp_path, "Pop", embedding_size=...)
+    (listed,) = explain(folder, ["u3"], amounts=Amounts(topk=k)).users
+    whole = recommend(folder, ["u3"], k=100)
+    assert len({one.score for one in whole}) < len(whole), "equal scores"
+    (given,) = explain(folder, ["u3"], [one.item for one in whole], amounts=Amounts(k)).users
+    ranks = {item.item.token: item.rank for item in given.items}
+    assert sorted(ranks.values()) == list(range(1, len(whole) + 1))
+    assert {item.item.token: item.rank for item in listed.items}.items() <= ranks.items()
+    by_rank = sorted(given.items, key=lambda item: item.rank)
+    scores = [item.score for item in by_rank]
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_amounts_cut_what_is_shown_not_what_is_counted(slif):
     full, cut, none = (
         [item for user in explain(slif, amounts=amounts).users for item in user.items]
