@@ -29,6 +29,7 @@ from recbole_slif.report.canvas import (
     require_matplotlib,
     save_figure,
 )
+from recbole_slif.report.entries import smaller_is_better
 from recbole_slif.report.sections import OURS, metric_title
 
 _EPILOG = """\
@@ -162,7 +163,8 @@ def _paint(axes: Any, curves: Sequence[Curve], metric: str) -> None:
         others += not ours
         marker = look.pop("marker")
         axes.plot(*zip(*values, strict=True), label=curve.label, linewidth=1.2, **look)
-        best = max(values, key=lambda pair: pair[1])
+        choose = min if smaller_is_better(metric) else max
+        best = choose(values, key=lambda pair: pair[1])
         axes.plot(*best, marker=marker, markersize=6, color=look["color"], linestyle="none")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{metric_title(metric)}, validation")

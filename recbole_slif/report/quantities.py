@@ -83,12 +83,13 @@ def epoch_seconds(cell: Cell) -> float | None:
 
 
 def drop(curve: Sequence[Cell], metric: str) -> float | None:
-    """Return by how many per cent the highest level is below the clean one."""
+    """Return by how many per cent the highest level is worse than the clean one."""
     clean = next((cell.mean(metric) for cell in curve if cell.x == 0), None)
     last = curve[-1].mean(metric) if curve else None
     if not clean or last is None or curve[-1].x == 0:
         return None
-    return (clean - last) / clean * 100.0
+    # what is lost is what the clean level is ahead, so the direction is the opposite one
+    return gain(last, clean, not smaller_is_better(metric))
 
 
 def trouble(cells: Sequence[Cell]) -> list[str]:

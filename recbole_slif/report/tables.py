@@ -159,7 +159,7 @@ def _improvement(section: Section, metrics: Sequence[str], asked: str | None) ->
 
 
 def _change(section: Section, metrics: Sequence[str], asked: str | None) -> list[_Column]:
-    """Return the change of each variant against the full model in the first metric."""
+    """Return by how much each variant is better than the full model in the first metric."""
     one = subject(section, asked)
     if one is None or len(section.models) > 1 or not metrics:
         return []
@@ -169,8 +169,11 @@ def _change(section: Section, metrics: Sequence[str], asked: str | None) -> list
     entries = []
     for cell in section.cells:
         value = cell.mean(metric)
-        known = value is not None and cell is not one
-        entries.append(Entry(f"{gain(value, reference):+.2f} %" if known and value else "-"))
+        if value is None or cell is one:
+            entries.append(Entry("-"))
+        else:
+            change = gain(value, reference, smaller_is_better(metric))
+            entries.append(Entry(f"{change:+.2f} %"))
     return [_Column(f"change in {metric_title(metric)}", entries)]
 
 

@@ -109,6 +109,14 @@ def test_the_best_epoch_is_marked_and_ours_stands_out(folder):
     assert colours[0] == colours[1] != canvas.OURS_COLOUR
 
 
+def test_the_best_epoch_is_the_lowest_where_less_is_better(folder):
+    run = record("a", values=(0.9, 0.5, 0.7))
+    for entry in run["epochs"]:
+        entry["valid"]["giniindex@20"] = entry["valid"]["recall@20"]
+    lines = painted(read_curves([folder(run)]), "giniindex@20").lines
+    assert tuple(lines[1].get_xdata()) == (1,)
+
+
 def test_several_runs_of_ours_have_looks_of_their_own(folder):
     runs = [record(name, model="SLIFMR", gamma=at) for at, name in enumerate("abc")]
     lines = painted(read_curves([folder(*runs)])).lines[::2]

@@ -99,6 +99,30 @@ def test_the_ablation_shows_changes_against_the_full_model(tmp_path):
     assert "Changes are against SLIF-MR; below 0 is worse than it." in table.notes
 
 
+def test_changes_and_losses_turn_where_less_is_better(tmp_path):
+    less = ["giniindex@20"]
+    cells = [
+        cell("SLIFMR", overrides={"ablation": name}, label=name) for name in ("kg", "ii", "none")
+    ]
+    lines = [
+        line(one, 1, test={"giniindex@20": value})
+        for one, value in zip(cells, (0.9, 0.0, 0.6), strict=True)
+    ]
+    table = tables_of(write_folder(tmp_path / "a", cells, lines, artefact="table3"), less)[0]
+    assert [row[2] for row in texts(table)] == ["-50.00 %", "+100.00 %", "-"]
+    cells = [
+        cell(model, group="kg", x=x, noise=f"kg:{x:g}", label=f"{model}, {x:.0%}")
+        for model in ("KGAT", "SLIFMR")
+        for x in (0.0, 0.2)
+    ]
+    lines = [
+        line(one, 1, test={"giniindex@20": value})
+        for one, value in zip(cells, (0.5, 0.6, 0.5, 0.5), strict=True)
+    ]
+    table = tables_of(write_folder(tmp_path / "b", cells, lines, artefact="fig7"), less)[0]
+    assert [row[-1] for row in texts(table)] == ["20.0 %", "0.0 %"]
+
+
 def test_ties_share_a_mark_and_the_next_value_is_second():
     assert marks([0.3, 0.30004, 0.2, 0.2, 0.1, None]) == ["best"] * 2 + ["second"] * 2 + ["", ""]
     assert marks([0.3, 0.2], smaller=True) == ["second", "best"]
