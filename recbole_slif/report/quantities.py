@@ -82,11 +82,14 @@ def epoch_seconds(cell: Cell) -> float | None:
     return sum(known) if known else None
 
 
-def drop(curve: Sequence[Cell], metric: str) -> float | None:
-    """Return by how many per cent the highest level is worse than the clean one."""
-    clean = next((cell.mean(metric) for cell in curve if cell.x == 0), None)
-    last = curve[-1].mean(metric) if curve else None
-    if not clean or last is None or curve[-1].x == 0:
+def drop(curve: Sequence[Cell], metric: str, level: float) -> float | None:
+    """Return by how many per cent a level above 0 is worse than the clean one.
+
+    None where the curve lacks one of the two.
+    """
+    known = {cell.x: cell.mean(metric) for cell in curve}
+    clean, last = known.get(0), known.get(level)
+    if not clean or last is None:
         return None
     # what is lost is what the clean level is ahead, so the direction is the opposite one
     return gain(last, clean, not smaller_is_better(metric))

@@ -242,7 +242,7 @@ def _grid(experiment: Experiment, section: Section, metric: str) -> Table:
         columns.append(column)
     header = [section.axis, *(level_text(section, level) for level in levels)]
     if section.is_noise and levels and levels[0] == 0 and len(levels) > 1:
-        losses = [drop(cells, metric) for cells in curves.values()]
+        losses = [drop(cells, metric, levels[-1]) for cells in curves.values()]
         columns.append([Entry("-" if one is None else f"{one:.1f} %") for one in losses])
         header.append(f"loss at {level_text(section, levels[-1])}")
     rows = [(Entry(name), *(column[row] for column in columns)) for row, name in enumerate(curves)]

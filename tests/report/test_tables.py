@@ -99,6 +99,19 @@ def test_the_ablation_shows_changes_against_the_full_model(tmp_path):
     assert "Changes are against SLIF-MR; below 0 is worse than it." in table.notes
 
 
+def test_a_curve_that_ends_earlier_has_no_loss_at_the_last_level(tmp_path):
+    cells = [
+        cell(model, group="kg", x=x, noise=f"kg:{x:g}", label=f"{model}, {x:.0%}")
+        for model, levels in (("KGAT", (0.0, 0.1)), ("KGIN", (0.1, 0.2)), ("SLIFMR", (0.0, 0.2)))
+        for x in levels
+    ]
+    lines = [line(one, 1, test={"recall@20": 0.2 - one["x"] / 2}) for one in cells]
+    table = tables_of(write_folder(tmp_path, cells, lines, artefact="fig7"), ["recall@20"])[0]
+    assert table.header[-1] == "loss at 20 %"
+    losses = {row[0]: row[-1] for row in texts(table)}
+    assert losses == {"KGAT": "-", "KGIN": "-", "SLIFMR": "50.0 %"}
+
+
 def test_changes_and_losses_turn_where_less_is_better(tmp_path):
     less = ["giniindex@20"]
     cells = [
