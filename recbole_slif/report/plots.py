@@ -111,7 +111,7 @@ def _lines(
                           transform=axes.get_xaxis_transform(), linestyle="none", marker="v",
                           markersize=5, color=look["color"], markerfacecolor="white",
                           label=f"{name}, not learned")  # fmt: skip
-        flat = [cell for cell in section.cells if cell.x is None and cell.mean(metric) is not None]
+        flat = [cell for cell in section.flat if cell.mean(metric) is not None]
         for cell in flat:
             axes.axhline(cell.mean(metric), color="#000000", linewidth=1, linestyle=":",
                          label=cell.label)  # fmt: skip

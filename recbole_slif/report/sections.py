@@ -62,6 +62,11 @@ class Section:
         return found
 
     @property
+    def flat(self) -> list[Cell]:
+        """Cells without a place on the x axis; beside curves they are the same at every level."""
+        return [cell for cell in self.cells if cell.x is None]
+
+    @property
     def is_grid(self) -> bool:
         """Tell whether several curves share the x axis."""
         return len(self.curves) > 1
@@ -154,13 +159,19 @@ def subject(section: Section, asked: str | None = None) -> Cell | None:
 
 
 def pairs(section: Section, asked: str | None = None) -> list[tuple[Cell, Cell]]:
-    """Return `(subject, other)` of each comparison; on a grid, at each level."""
+    """Return `(subject, other)` of each comparison; on a grid, at each level.
+
+    There a cell without x is compared at every level, or with every cell where it is the subject.
+    """
+    one = subject(section, asked)
     if section.is_grid:
         mine = OURS if asked is None else asked
         ours = {cell.x: cell for cell in section.curves.get(mine, [])}
         others = [cell for cell in section.cells if cell.series != mine and cell.x in ours]
-        return [(ours[cell.x], cell) for cell in sorted(others, key=lambda cell: cell.x or 0.0)]
-    one = subject(section, asked)
+        found = [(ours[cell.x], cell) for cell in sorted(others, key=lambda cell: cell.x or 0.0)]
+        found += [(cell, flat) for flat in section.flat for cell in ours.values()]
+        if found or one is None or one.x is not None:
+            return found
     return [] if one is None else [(one, cell) for cell in section.cells if cell is not one]
 
 
@@ -172,9 +183,11 @@ def check_subject(found: Sequence[Section], asked: str | None) -> None:
     """
     if asked is None or any(pairs(section, asked) for section in found):
         return
-    cells = [cell for section in found for cell in section.cells]
-    names = dict.fromkeys(cell.label for cell in cells)
-    names |= dict.fromkeys(name for section in found if section.is_grid for name in section.curves)
+    names: dict[str, None] = {}
+    for section in found:
+        names |= dict.fromkeys(section.curves if section.is_grid else ())
+        cells = section.flat if section.is_grid else section.cells
+        names |= dict.fromkeys(cell.label for cell in cells)
     raise SlifError(f"--subject: no cell is '{asked}'; there are {', '.join(names)}")
 
 

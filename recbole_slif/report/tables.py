@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from recbole_slif.registry import shown_name
 from recbole_slif.report.entries import Cell, Experiment, smaller_is_better
@@ -86,7 +87,8 @@ def result_tables(
     """Return the tables of a section: one, or one for each metric if several curves share x."""
     if section.is_grid:
         tables = [_grid(experiment, section, metric) for metric in metrics]
-        return [replace(tables[0], notes=tuple(_notes(section, metrics))), *tables[1:]]
+        notes = (*_notes(section, metrics), *_flat_note(section))
+        return [replace(tables[0], notes=notes), *tables[1:]]
     return [_rows(experiment, section, metrics, asked, paper)]
 
 
@@ -228,10 +230,11 @@ def level_text(section: Section, level: float) -> str:
 
 def _grid(experiment: Experiment, section: Section, metric: str) -> Table:
     levels, curves = section.levels, section.curves
-    at = {name: {cell.x: cell for cell in cells} for name, cells in curves.items()}
+    lines: list[dict[Any, Cell]] = [{cell.x: cell for cell in line} for line in curves.values()]
+    lines += [dict.fromkeys(levels, cell) for cell in section.flat]
     columns: list[list[Entry]] = []
     for place, level in enumerate(levels):
-        cells = [at[name].get(level) for name in curves]
+        cells = [line.get(level) for line in lines]
         found = [None if cell is None else cell.mean(metric) for cell in cells]
         marked = marks(found, smaller_is_better(metric))
         column = []
@@ -243,8 +246,16 @@ def _grid(experiment: Experiment, section: Section, metric: str) -> Table:
     header = [section.axis, *(level_text(section, level) for level in levels)]
     if section.is_noise and levels and levels[0] == 0 and len(levels) > 1:
         losses = [drop(cells, metric, levels[-1]) for cells in curves.values()]
+        losses += [None] * len(section.flat)
         columns.append([Entry("-" if one is None else f"{one:.1f} %") for one in losses])
         header.append(f"loss at {level_text(section, levels[-1])}")
-    rows = [(Entry(name), *(column[row] for column in columns)) for row, name in enumerate(curves)]
+    names = [*curves, *(cell.label for cell in section.flat)]
+    rows = [(Entry(name), *(column[row] for column in columns)) for row, name in enumerate(names)]
     title = f"{section.title or experiment.title}: {metric_title(metric)}"
-    return Table(title, tuple(header), tuple(rows))
+    rules = frozenset([len(curves)] if section.flat else [])
+    return Table(title, tuple(header), tuple(rows), rules)
+
+
+def _flat_note(section: Section) -> list[str]:
+    names = ", ".join(cell.label for cell in section.flat)
+    return [f"{names}: no place on the axis, so the same at every level."] if names else []

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from recbole_slif.errors import SlifError
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.comparisons import SEEDS, USERS, Family, families
 from recbole_slif.report.findings import family_sentence, family_table, plain_tests, spoken
-from recbole_slif.report.sections import sections
+from recbole_slif.report.sections import check_subject, sections
 from tests.report.folders import cell, failed, line, metrics, write_folder, write_users
 
 OURS, THEIRS = cell("SLIFMR", group="both"), cell("KGAT", group="knowledge")
@@ -153,6 +154,32 @@ def test_noise_is_compared_level_by_level(tmp_path):
         "SLIFMR, 0% above KGAT, 0%",
         "SLIFMR, 20% above KGAT, 20%",
     ]
+
+
+def test_a_cell_without_a_level_is_compared_at_every_level(tmp_path):
+    cells = [
+        cell(model, group="layers", x=x, overrides={"n_layers": x}, label=f"{model}, L = {x}")
+        for model in ("LightGCN", "SLIFMR")
+        for x in (1, 2)
+    ]
+    cells.append(cell("BPR", group="layers", label="no graph"))
+    lines = [
+        line(one, seed, test={"recall@20": HIGH[seed] * (one["x"] or 0.5)})
+        for one in cells
+        for seed in (1, 2)
+    ]
+    folder = write_folder(tmp_path, cells, lines, artefact="fig6")
+    assert [one.direction for one in families_of(folder)[SEEDS].comparisons] == [
+        "SLIFMR, L = 1 above LightGCN, L = 1",
+        "SLIFMR, L = 2 above LightGCN, L = 2",
+        "SLIFMR, L = 1 above no graph",
+        "SLIFMR, L = 2 above no graph",
+    ]
+    asked = families_of(folder, asked="no graph")[SEEDS].comparisons
+    assert [one.second for one in asked] == [one["label"] for one in cells[:4]]
+    assert {one.first for one in asked} == {"no graph"}
+    with pytest.raises(SlifError, match=r"L = 1'; there are LightGCN, SLIFMR, no graph$"):
+        check_subject(sections(read_experiment(folder)), "SLIFMR, L = 1")
 
 
 def test_levels_of_noise_do_not_read_like_further_names():

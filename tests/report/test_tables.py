@@ -99,6 +99,27 @@ def test_the_ablation_shows_changes_against_the_full_model(tmp_path):
     assert "Changes are against SLIF-MR; below 0 is worse than it." in table.notes
 
 
+def test_a_cell_without_a_level_has_a_row_below_the_curves(tmp_path):
+    cells = [
+        cell(model, group="kg", x=x, noise=f"kg:{x:g}", label=f"{model}, {x:.0%}")
+        for model in ("KGAT", "SLIFMR")
+        for x in (0.0, 0.2)
+    ]
+    cells.append(cell("BPR", group="kg", label="no graph"))
+    cells.append(cell("BM3", group="kg", needs=["features"]))
+    known = dict(zip((one["key"] for one in cells), (0.2, 0.1, 0.3, 0.2, 0.25), strict=False))
+    lines = [line(one, 1, test={"recall@20": known[one["key"]]}) for one in cells[:5]]
+    (table,) = tables_of(write_folder(tmp_path, cells, lines, artefact="fig7"), ["recall@20"])
+    assert texts(table) == [
+        ["KGAT", "0.2000", "0.1000", "50.0 %"],
+        ["SLIFMR", "*0.3000", "+0.2000", "33.3 %"],
+        ["no graph", "+0.2500", "*0.2500", "-"],
+        ["BM3", "needs features", "-", "-"],
+    ]
+    assert table.rules == {2}
+    assert "no graph, BM3: no place on the axis, so the same at every level." in table.notes
+
+
 def test_a_curve_that_ends_earlier_has_no_loss_at_the_last_level(tmp_path):
     cells = [
         cell(model, group="kg", x=x, noise=f"kg:{x:g}", label=f"{model}, {x:.0%}")
