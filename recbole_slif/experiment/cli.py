@@ -291,8 +291,8 @@ def _ending(plan: Plan, folder: Folder, failed_before: dict[str, int]) -> int:
     elsewhere = sum("per_user_elsewhere" in line for line in folder.lines())
     if elsewhere:
         print(
-            f"per-user metrics of {elsewhere} runs were too large to share and lie with their "
-            "machines; without them a report lacks tests over users"
+            f"per-user metrics of {elsewhere} runs are not in this folder: too large to share, or "
+            "missing where the runs were taken from; without them a report lacks tests over users"
         )
     print(f"records      {usable(folder.runs_file)}")
     print(f"report       recbole-slif report {usable(folder.path)}")

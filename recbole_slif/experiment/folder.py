@@ -18,6 +18,9 @@ from recbole_slif.errors import DataError
 from recbole_slif.plain import read_json
 from recbole_slif.records import plain
 
+NOT_HERE: Mapping[str, Any] = {"per_user": None, "per_user_elsewhere": True}
+"""What a line says whose per-user metrics were recorded and are not in its folder."""
+
 
 @dataclass
 class Recorded:
@@ -131,13 +134,35 @@ class Folder:
 
     def write_per_user(self, settings_hash: str, values: Mapping[str, np.ndarray]) -> str:
         """Keep the per-user test metrics of a run; return the file relative to the folder."""
-        name = f"per_user/{_plain_name(settings_hash)}.npz"
         arrays = {("users" if key == "user" else key): array for key, array in values.items()}
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        remove_halves(self.path / name)  # nobody writes it: this process holds the run's claim
-        write_atomic(self.path / name, buffer.getvalue())
+        # nobody writes it: this process holds the run's claim
+        remove_halves(self.path / per_user_name(settings_hash))
+        return self.keep_per_user(settings_hash, buffer.getvalue())
+
+    def keep_per_user(self, settings_hash: str, content: bytes) -> str:
+        """Keep a run's file of per-user metrics, whatever it was called where it comes from.
+
+        Returns:
+            The file relative to the folder.
+        """
+        name = per_user_name(settings_hash)
+        write_atomic(self.path / name, content)
         return name
+
+    def per_user_file(self, line: Mapping[str, Any]) -> Path | None:
+        """Return the file of per-user metrics that a line names.
+
+        None if it names none, if the file is missing, or if it lies outside of the folder: lines
+        may come from others, and no file of theirs is to be read or shared from elsewhere.
+        """
+        name = line.get("per_user")
+        if not isinstance(name, str) or "\0" in name:
+            return None
+        path = self.path / name
+        inside = path.resolve().is_relative_to(self.path.resolve())
+        return path if inside and path.is_file() else None
 
     def clear_work(self, settings_hash: str) -> None:
         """Remove the checkpoints of a run."""
@@ -145,6 +170,11 @@ class Folder:
         parent = self.path / "work"
         if parent.is_dir() and not any(parent.iterdir()):
             shutil.rmtree(parent, ignore_errors=True)
+
+
+def per_user_name(settings_hash: str) -> str:
+    """Return the file of a run's per-user metrics, relative to its folder."""
+    return f"per_user/{_plain_name(settings_hash)}.npz"
 
 
 def _plain_name(settings_hash: str) -> str:

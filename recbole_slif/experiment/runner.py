@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import DataError
 from recbole_slif.experiment.board import Board, RunClaim
-from recbole_slif.experiment.folder import Folder
+from recbole_slif.experiment.folder import NOT_HERE, Folder
 from recbole_slif.experiment.plan import Plan, PlannedRun
 from recbole_slif.experiment.pool import DataPool
 from recbole_slif.experiment.progress import Progress
@@ -169,13 +168,17 @@ class Runner:
         raise DataError(f"'{self.folder.runs_file}' has lost lines while it was read")
 
     def _taken_over(self, text: str) -> dict[str, Any] | None:
+        """Return the record of another experiment and bring its per-user metrics, if there."""
         if text not in self.options.reuse:
             return None
         other, line = self.options.reuse[text]
-        per_user = line.get("per_user")
-        if per_user:
-            write_atomic(self.folder.path / per_user, (other.path / per_user).read_bytes())
-        return {**line, "reused": other.path.name}
+        content = {**line, "reused": other.path.name}
+        if not line.get("per_user"):
+            return content
+        source = other.per_user_file(line)
+        if source is None:
+            return {**content, **NOT_HERE}
+        return {**content, "per_user": self.folder.keep_per_user(text, source.read_bytes())}
 
 
 def failures(plan: Plan, folder: Folder, failed_before: dict[str, int]) -> list[dict[str, Any]]:

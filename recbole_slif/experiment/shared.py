@@ -15,13 +15,11 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from recbole_slif.atomic_files import write_atomic
 from recbole_slif.errors import DataError
 from recbole_slif.experiment.claims import Claim, Claims
-from recbole_slif.experiment.folder import Folder
+from recbole_slif.experiment.folder import NOT_HERE, Folder, per_user_name
 from recbole_slif.experiment.plan import Plan
 from recbole_slif.plain import read_json
 from recbole_slif.processes import Releasing
@@ -65,8 +63,8 @@ def published(folder: Folder, line: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recorded of a run with its trial."""
     content = dict(plain(line))
     attrs: dict[str, Any] = {}
-    file = folder.path / content["per_user"] if content.get("per_user") else None
-    if file is not None and file.is_file() and file.stat().st_size <= PER_USER_LIMIT:
+    file = folder.per_user_file(content)
+    if file is not None and file.stat().st_size <= PER_USER_LIMIT:
         attrs = packed("per_user", file.read_bytes())
     text = json.dumps(content, allow_nan=False)
     named = {key: content.get(key) for key in ("model", "seed", "status", "valid", "test")}
@@ -188,7 +186,7 @@ class SharedClaims:
             and (run.cell, content.get("run_id")) not in there
         ]
         if lines:
-            self._take_arrays(folder.path, lines, ended)
+            _take_arrays(folder, lines, ended)
             folder.append(lines)
         return lines
 
@@ -201,18 +199,20 @@ class SharedClaims:
                 f"{where} in '{self.study.address.shown}' holds no line of a run ({error})"
             ) from None
 
-    def _take_arrays(self, path: Path, lines: list[dict[str, Any]], ended: Attempt) -> None:
-        """Write a run's per-user metrics, or say in its lines that they are elsewhere."""
-        name = lines[0].get("per_user")
-        if not name or (path / name).is_file():
-            return
+
+def _take_arrays(folder: Folder, lines: list[dict[str, Any]], ended: Attempt) -> None:
+    """Write a run's per-user metrics, or say in its lines that they are elsewhere."""
+    if not lines[0].get("per_user"):
+        return
+    found: dict[str, Any] = {"per_user": per_user_name(ended.key)}
+    if not (folder.path / found["per_user"]).is_file():
         arrays = unpacked("per_user", ended.attrs)
-        found: dict[str, Any] = {"per_user": None, "per_user_elsewhere": True}
-        if arrays is not None:
-            found = {"per_user": f"per_user/{ended.key}.npz"}
-            write_atomic(path / found["per_user"], arrays)
-        for line in lines:
-            line.update(found)
+        if arrays is None:
+            found = dict(NOT_HERE)
+        else:
+            folder.keep_per_user(ended.key, arrays)
+    for line in lines:
+        line.update(found)
 
 
 def _forbids(name: str, earlier: Attempt) -> bool:

@@ -73,6 +73,18 @@ def test_per_user_file(folder):
         assert found["users"].tolist() == [1, 3]
 
 
+def test_per_user_file_is_found_inside_the_folder_alone(folder):
+    inside = folder.keep_per_user("aa", b"x")
+    (folder.path.parent / "other.npz").write_bytes(b"x")
+    (folder.path / "link.npz").symlink_to(folder.path.parent / "other.npz")
+    assert folder.per_user_file({"per_user": inside}) == folder.path / "per_user/aa.npz"
+    absolute = str(folder.path.parent / "other.npz")
+    for name in ("../other.npz", absolute, "link.npz", "per_user", "gone.npz", "", "a\0", None, []):
+        assert folder.per_user_file({"per_user": name}) is None, name
+    with pytest.raises(DataError, match="is a path"):
+        folder.keep_per_user("../aa", b"x")
+
+
 def test_damaged_plan_and_unusable_folder(folder, tmp_path):
     assert folder.read_plan() is None
     folder.plan_file.write_text("{")

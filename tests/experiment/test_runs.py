@@ -155,6 +155,39 @@ def test_runs_of_other_experiments_are_reused_on_demand(tmp_path, trained, capsy
     assert "nowhere" in capsys.readouterr().err
 
 
+def named_and_taken(name):
+    """Take over a run whose line, which others wrote, names this file; return exit and line."""
+    path = write_experiment(Path.cwd(), models=["BPR"])
+    theirs, ours = Path("theirs/saved/one"), Path("ours/saved/two")
+    assert experiment(path, theirs) == 0
+    (line,) = lines_of(theirs)
+    (theirs / line["per_user"]).rename(theirs / "per_user" / "renamed.npz")
+    (theirs / "runs.jsonl").write_text(json.dumps({**line, "per_user": name}) + "\n")
+    for folder in ("theirs", "ours"):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, "module.py").write_text(folder)
+    done = experiment(path, ours, f"--reuse={theirs}")
+    return done, lines_of(ours)
+
+
+def test_reused_per_user_file_gets_the_name_of_its_run(tmp_path):
+    done, (line,) = named_and_taken("per_user/renamed.npz")
+    assert done == 0
+    assert line["per_user"] == f"per_user/{line['settings_hash']}.npz"
+    with np.load(Path("ours/saved/two") / line["per_user"]) as found:
+        assert found["recall@5"].mean() == pytest.approx(line["test"]["recall@5"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["per_user/gone.npz", "../../module.py"])
+def test_reused_run_whose_per_user_file_is_not_there_or_outside(tmp_path, capsys, name):
+    done, (line,) = named_and_taken(name)
+    assert done == 0
+    assert (line["status"], line["per_user"], line["reused"]) == ("finished", None, "one")
+    assert "per-user metrics of 1 runs are not in this folder" in capsys.readouterr().out
+    assert Path("ours/module.py").read_text() == "ours"
+    assert not Path("ours/saved/two/per_user").exists()
+
+
 def test_times_of_reused_runs_are_known_and_they_themselves_take_none(tmp_path, trained, capsys):
     layers = [{"key": "n_layers", "values": [1], "models": ["LightGCN"]}]
     assert experiment(write_experiment(tmp_path, sweeps=layers), Path("there/first")) == 0

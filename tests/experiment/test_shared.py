@@ -200,11 +200,27 @@ def test_large_arrays_stay_where_they_are_and_that_is_said(tmp_path, monkeypatch
     assert experiment(path, tmp_path / "a", f"--storage={storage}") == 0
     (line,) = lines_of(tmp_path / "a")
     assert line["per_user"]
-    assert "too large" not in capsys.readouterr().out
+    assert "not in this folder" not in capsys.readouterr().out
     assert experiment(path, tmp_path / "b", f"--storage={storage}") == 0
     (line,) = lines_of(tmp_path / "b")
     assert line["per_user"] is None
-    assert "per-user metrics of 1 runs were too large to share" in capsys.readouterr().out
+    assert "per-user metrics of 1 runs are not in this folder" in capsys.readouterr().out
+
+
+def test_no_file_outside_the_folder_is_shared(tmp_path, capsys):
+    path = write_experiment(tmp_path, models=["BPR"])
+    shared = f"--storage={tmp_path / 'x.journal'}"
+    assert experiment(path, tmp_path / "a") == 0
+    (line,) = lines_of(tmp_path / "a")
+    (tmp_path / "private").write_text("secret")
+    (tmp_path / "a/runs.jsonl").write_text(json.dumps({**line, "per_user": "../private"}) + "\n")
+    assert experiment(path, tmp_path / "a", "--resume", shared) == 0
+    capsys.readouterr()
+    assert experiment(path, tmp_path / "b", shared) == 0
+    (line,) = lines_of(tmp_path / "b")
+    assert line["per_user"] is None
+    assert not (tmp_path / "b/per_user").exists()
+    assert "per-user metrics of 1 runs are not in this folder" in capsys.readouterr().out
 
 
 def test_password_is_in_no_record(tmp_path, monkeypatch, capsys):
