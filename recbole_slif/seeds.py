@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from recbole_slif.errors import ConfigError
@@ -28,7 +29,7 @@ def parse_seeds(text: str | None) -> list[int] | int | None:
     """Read `5` as a number of seeds and `1,2,3` as the seeds themselves.
 
     Raises:
-        ConfigError: neither of both.
+        ConfigError: neither of both, or a seed stands twice, which would count one run as two.
     """
     if text is None:
         return None
@@ -38,6 +39,9 @@ def parse_seeds(text: str | None) -> list[int] | int | None:
         seeds = []
     if not seeds:
         raise ConfigError(f"--seeds is a number of seeds or a list such as 1,2,3, not '{text}'")
+    repeated = [seed for seed, times in Counter(seeds).items() if times > 1]
+    if repeated:
+        raise ConfigError(f"--seeds names {repeated[0]} more than once; give each seed once")
     return seeds if "," in text else require_count(seeds[0], "--seeds")
 
 

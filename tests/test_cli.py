@@ -148,6 +148,11 @@ def test_bad_seeds(text):
         parse_seeds(text)
 
 
+def test_seeds_that_repeat_are_named():
+    with pytest.raises(ConfigError, match="--seeds names 2 more than once"):
+        parse_seeds("1,2,3, 02")
+
+
 def result(model, seed, **changes):
     values = {"valid": {"recall@5": 0.5}, "test": {"recall@5": 0.1 * seed}, **changes}
     return RunResult(model, "toy", seed, **values)
