@@ -11,7 +11,13 @@ from recbole_slif.errors import SlifError
 from recbole_slif.plain import read_json
 from recbole_slif.registry import shown_name
 from recbole_slif.report.entries import Cell, Experiment, Run
-from recbole_slif.report.fairness import mixed_code, reconstructions, refuse_mixture, unlearned
+from recbole_slif.report.fairness import (
+    mixed_code,
+    protocol_of_all,
+    reconstructions,
+    refuse_mixture,
+    unlearned,
+)
 from recbole_slif.report.shape import check_plan, is_whole
 
 SCHEMA = 1
@@ -49,7 +55,7 @@ def read_experiment(folder: Path | str) -> Experiment:
         plan["artefact"],
         plan["title"],
         plan["dataset"],
-        plan["protocol"],
+        protocol_of_all(cells, plan["protocol"]),
         tuple(plan["seeds"]),
         bool(plan.get("quick", False)),
         tuple(plan.get("command", ())),

@@ -157,7 +157,8 @@ class Experiment:
 
     Attributes:
         folder: where the records lie.
-        name, artefact, title, dataset, protocol, seeds, quick, command: as the plan has them.
+        name, artefact, title, dataset, seeds, quick, command: as the plan has them.
+        protocol: of the runs, with the candidates if they are not all items.
         cells: in the plan's order.
         counts: content of `statistics.json`, for experiments that only count.
         notes: what a reader should know of the records themselves.

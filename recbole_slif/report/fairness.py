@@ -20,6 +20,17 @@ def protocol_of(line: Mapping[str, Any], otherwise: str) -> str:
     return name if test in (None, "full") else f"{name} with candidates {test}"
 
 
+def protocol_of_all(cells: Sequence[Cell], otherwise: str) -> str:
+    """Return the one protocol of all runs; the plan's, which has no candidates, before the first.
+
+    Args:
+        cells: that `refuse_mixture` let pass.
+        otherwise: the plan's protocol.
+    """
+    first = next((run for cell in cells for run in cell.runs), None)
+    return otherwise if first is None else protocol_of(first.line, otherwise)
+
+
 def refuse_mixture(plan: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Refuse runs on different data, protocols or splits.
 

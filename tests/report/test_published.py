@@ -2,6 +2,7 @@
 
 import pytest
 
+from recbole_slif import cli
 from recbole_slif.report.collect import read_experiment
 from recbole_slif.report.published import paper_value, published, remark, why_not
 from recbole_slif.report.sections import sections
@@ -47,6 +48,21 @@ def test_otherwise_a_sentence_says_why_not(tmp_path, changes, words):
     experiment = book(tmp_path, [FULL], **{"artefact": "table3", **changes})
     assert words in why_not(experiment)
     assert paper_value(experiment, experiment.cells[0], "recall@20") is None
+
+
+def test_values_of_sampled_candidates_do_not_stand_beside_the_papers(tmp_path):
+    mode = {"valid": "full", "test": "uni5"}
+    lines = [line(FULL, 1, dataset="amazon-book", statistics={"protocol": "benchmark"},
+                  protocol={"eval_args": {"mode": mode}})]  # fmt: skip
+    folder = write_folder(tmp_path, [FULL], lines, artefact="table3", **BOOK)
+    experiment = read_experiment(folder)
+    assert why_not(experiment).endswith("this is benchmark with candidates uni5.")
+    assert paper_value(experiment, experiment.cells[0], "recall@20") is None
+    assert cli.main(["report", str(folder), "--no-figures"]) == 0
+    for name in ("table.md", "table.tex", "table.csv", "index.html"):
+        shown = (folder / "report" / name).read_text()
+        assert "benchmark with candidates uni5" in shown, name
+        assert "0.1891" not in shown, name
 
 
 def test_only_rows_of_the_same_settings_have_a_value(tmp_path):
