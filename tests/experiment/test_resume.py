@@ -1,5 +1,6 @@
 """Experiments that were killed, stopped or shared out: they end with the same lines."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,8 +14,14 @@ import pytest
 
 from recbole_slif import stages
 from recbole_slif.experiment import runner as runner_module
+from recbole_slif.experiment import workers as workers_module
+from recbole_slif.experiment.board import make_board
 from recbole_slif.experiment.claims import Claim, Claims
+from recbole_slif.experiment.estimate import Times
 from recbole_slif.experiment.folder import Folder
+from recbole_slif.experiment.pool import DataPool
+from recbole_slif.experiment.progress import Progress
+from recbole_slif.experiment.runner import Runner
 from recbole_slif.model.slifmr import SLIFMR
 from recbole_slif.processes import leave_with
 from tests.experiment.series import by_run, experiment, lines_of, plan_of, words, write_experiment
@@ -178,6 +185,48 @@ def test_workers_share_the_runs_and_end_with_the_same_lines(tmp_path, capsys):
     assert experiment(path, tmp_path / "out", "--workers=2") == 0
     assert by_run(lines_of(tmp_path / "out")) == by_run(lines_of(tmp_path / "alone"))
     assert capsys.readouterr().out.count("best epoch") == 4
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["made up for", "left undone"])
+def test_killed_worker_is_an_error_if_its_work_is_left(tmp_path, monkeypatch, capsys, left):
+    def one_is_killed(count, target, arguments, watch):
+        plan, path, failed_before, options, address = arguments
+        folder = Folder(path)
+        others = plan if not left else dataclasses.replace(plan, runs=plan.runs[:1])
+        board = make_board(others, folder, address)
+        silent = Progress(others, 0, Times(plan.dataset))
+        Runner(others, folder, DataPool(), board, failed_before, silent, options).work()
+        return [-9]
+
+    monkeypatch.setattr(workers_module, "run_processes", one_is_killed)
+    path = write_experiment(tmp_path, models=["BPR", "LightGCN"])
+    done = experiment(path, tmp_path / "out", "--workers=2")
+    told = capsys.readouterr().err
+    if left:
+        assert done == 2
+        assert "error: 1 of 2 workers ended with status -9; go on with" in told
+    else:
+        assert done == 0
+        assert "note: 1 of 2 workers ended with status -9; the others did their work" in told
+        assert len(by_run(lines_of(tmp_path / "out"))) == 2
+
+
+def test_killed_worker_beside_a_run_that_failed_leaves_a_failure(tmp_path, monkeypatch, capsys):
+    def one_is_killed(count, target, arguments, watch):
+        plan, path = arguments[:2]
+        for run in plan.runs:
+            line = {"cell": run.cell, "seed": run.seed, "settings_hash": run.settings_hash,
+                    "status": "failed", "error": "no"}  # fmt: skip
+            Folder(path).append([line])
+        return [-9]
+
+    monkeypatch.setattr(workers_module, "run_processes", one_is_killed)
+    path = write_experiment(tmp_path, models=["BPR", "LightGCN"])
+    for more in ((), ("--resume",)):
+        assert experiment(path, tmp_path / "out", "--workers=2", *more) == 1
+        shown = capsys.readouterr()
+        assert "the others did their work" in shown.err
+        assert "failed: BPR, seed 2020: no" in shown.out
 
 
 def test_worker_stops_itself_once_its_parent_is_gone(monkeypatch):
