@@ -99,23 +99,36 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def _fill(
     plan: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[Cell, ...], list[str]]:
-    """Give each planned cell its runs; lines of other settings than planned do not count."""
+    """Give each planned cell its runs; lines that are not planned do not count and are said.
+
+    A command for fewer models or seeds plans less than the folder holds, which is no fault of the
+    runs; under other settings than planned they are of no use.
+    """
     planned = {(run["cell"], run["settings_hash"]) for run in plan.get("runs", ())}
     keys = {cell["key"] for cell in plan["cells"]}
     latest: dict[tuple[str, int], Mapping[str, Any]] = {}
-    stale = 0
+    stale = outside = 0
     for line in lines:
         place = (line["cell"], int(line["seed"]))
         fits = (line["cell"], line.get("settings_hash")) in planned if planned else (
             place[0] in keys and place[1] in plan["seeds"]
         )  # fmt: skip
-        if not fits:
+        if not fits and (place[0] not in keys or place[1] not in plan["seeds"]):
+            outside += 1
+        elif not fits:
             stale += 1
         elif line["status"] == "finished" or latest.get(place, line)["status"] != "finished":
             latest[place] = line
-    notes = [f"{stale} recorded runs have other settings than the plan and are left out"]
+    notes = []
+    if outside:
+        notes.append(
+            f"{outside} recorded runs are left out, since the plan, which is of the last command, "
+            "does not hold their cells or seeds"
+        )
+    if stale:
+        notes.append(f"{stale} recorded runs have other settings than the plan and are left out")
     cells = tuple(_cell(entry, plan["seeds"], latest) for entry in plan["cells"])
-    return cells, notes if stale else []
+    return cells, notes
 
 
 def _cell(

@@ -52,6 +52,20 @@ def test_lines_of_other_settings_do_not_count(tmp_path):
     assert "1 recorded runs have other settings" in found.notes[0]
 
 
+def test_lines_outside_the_plan_are_not_called_others_settings(tmp_path):
+    lines = [line(ONE, 1), line(ONE, 2), line(OTHER, 1), line(ONE, 1, settings_hash="other")]
+    folder = write_folder(tmp_path, [ONE], lines, seeds=[1])
+    found = read_experiment(folder)
+    assert [len(cell.runs) for cell in found.cells] == [1]
+    outside, stale = found.notes
+    assert outside.startswith("2 recorded runs are left out") and "cells or seeds" in outside
+    assert stale.startswith("1 recorded runs have other settings")
+    plan = json.loads((folder / "plan.json").read_text())
+    del plan["runs"]  # such a plan tells cells and seeds alone
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert [note[:18] for note in read_experiment(folder).notes] == ["2 recorded runs ar"]
+
+
 def test_damaged_lines_are_left_out_and_said(tmp_path):
     folder = write_folder(tmp_path, [ONE], [line(ONE, 1)])
     with (folder / "runs.jsonl").open("a") as stream:
