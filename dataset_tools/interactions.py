@@ -18,6 +18,7 @@ from recbole_slif.errors import DataError
 from . import faults as fault_log
 from . import reviews
 from .core_split import k_core, split
+from .dates import seconds_of
 from .faults import Faults
 from .journal import run_identity
 from .resumed_reading import ResumedReading
@@ -154,7 +155,7 @@ def read_limits(options: argparse.Namespace) -> Limits:
         ("--to", options.until, np.inf, _DAY),
     ):
         try:
-            bounds.append(other if text is None else reviews.seconds_of(text) + more)
+            bounds.append(other if text is None else seconds_of(text) + more)
         except ValueError as error:
             raise DataError(f"{name}: '{text}' is no date; write YYYY-MM-DD") from error
     if bounds[0] >= bounds[1]:

@@ -6,17 +6,16 @@ import argparse
 import ast
 import csv
 import importlib
-import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from recbole_slif.errors import DataError
 
+from .dates import number_of, time_of
 from .faults import Faults
 from .reading import WIDTH, read_text
 
@@ -27,6 +26,8 @@ _NO_ID = "lines whose user or item id is missing or holds a tab or a line end"
 _NO_NUMBER = "lines whose rating or time is no number or date"
 _NO_JSON = "lines of broken JSON"
 _QUOTES = "lines with unbalanced quotes"
+# Ids of Amazon's items; those of its users look otherwise.
+_ASIN = re.compile(r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]")
 SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "blank": " "}
 
 
@@ -58,6 +59,7 @@ class Layout:
         header: Whether a table's first line names the columns.
         encoding: Of the text.
         width: Cells of each line of a table without header.
+        amazon: Whether users and items are Amazon's, so that swapped ones can be told.
     """
 
     kind: str
@@ -66,11 +68,12 @@ class Layout:
     header: bool = True
     encoding: str = "utf-8"
     width: int = 4
+    amazon: bool = False
 
 
 _KNOWN = {
     "amazon-json": Layout("json", ("reviewerID", "asin", "overall", "unixReviewTime")),
-    "amazon-csv": Layout("table", ("1", "2", "3", "4"), ",", header=False),
+    "amazon-csv": Layout("table", ("1", "2", "3", "4"), ",", header=False, amazon=True),
     "yelp-json": Layout("json", ("user_id", "business_id", "stars", "date")),
 }
 
@@ -117,8 +120,7 @@ def layout(options: argparse.Namespace) -> Layout:
     if options.format in _KNOWN:
         if options.columns:
             raise DataError(f"--columns: {options.format} has its own; leave them out, or use csv")
-        known = _KNOWN[options.format]
-        return Layout(known.kind, known.columns, known.separator, known.header, options.encoding)
+        return replace(_KNOWN[options.format], encoding=options.encoding)
     given = [None if name == "-" else name for name in options.columns or ()]
     if not 2 <= len(given) <= 4 or given[0] is None or given[1] is None:
         raise DataError(
@@ -159,16 +161,24 @@ def read_reviews(
     Faulty lines are counted and left out.
 
     Raises:
-        DataError: The file cannot be read or its header lacks a column.
+        DataError: The file cannot be read, its header lacks a column, or its first line has the
+            item of Amazon before the user.
     """
     read = _read_json if where.kind == "json" else _read_table
+    unchecked = where.amazon
     for number, user, item, rating, time in read(path, where, faults, after):
         user_token, item_token = token_of(user), token_of(item)
         if not user_token or not item_token:
             faults.add(_NO_ID, path, number)
             continue
+        if unchecked and _ASIN.fullmatch(user_token) and not _ASIN.fullmatch(item_token):
+            raise DataError(
+                f"{path}: line {number}: the item stands before the user, as in Amazon's ratings "
+                "of 2018; use --format csv --no-header --columns 2 1 3 4"
+            )
+        unchecked = False
         try:
-            review = Review(user_token, item_token, _number(rating), _seconds(time))
+            review = Review(user_token, item_token, number_of(rating), time_of(time))
         except (ValueError, TypeError, OverflowError):
             faults.add(_NO_NUMBER, path, number)
             continue
@@ -188,52 +198,6 @@ def token_of(value: Any) -> str:
 def _lone(sign: str) -> bool:
     """Whether a character is half of a pair, which no UTF-8 file can hold."""
     return "\ud800" <= sign <= "\udfff"
-
-
-def _number(value: Any) -> float:
-    """Return a number, NaN for none.
-
-    Raises:
-        ValueError: It is no finite number.
-        TypeError: It is of another kind.
-        OverflowError: It is beyond a float.
-    """
-    if value is None or value == "":
-        return math.nan
-    number = float(value)
-    if not math.isfinite(number) or isinstance(value, bool):
-        raise ValueError(value)
-    return number
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, str) and not value.isdecimal():
-        return _date(value)
-    return _number(value)
-
-
-@lru_cache(maxsize=1 << 16)
-def _date(text: str) -> float:
-    text = text.strip()
-    if not text:
-        return math.nan
-    try:
-        return _number(text)
-    except ValueError:
-        return seconds_of(text)
-
-
-def seconds_of(text: str) -> float:
-    """Return seconds since 1970 of an ISO date or date and time; without zone it is UTC.
-
-    Raises:
-        ValueError: It is none.
-    """
-    # Python 3.10 does not know the Z of UTC.
-    moment = datetime.fromisoformat(f"{text[:-1]}+00:00" if text.endswith("Z") else text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.timestamp()
 
 
 Cells = tuple[int, Any, Any, Any, Any]

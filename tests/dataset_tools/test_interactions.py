@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_tools import reviews
+from dataset_tools import dates, reviews
 from dataset_tools.__main__ import main
 from dataset_tools.faults import Faults
 from dataset_tools.row_file import RowWriter
@@ -356,21 +356,21 @@ def test_a_killed_run_leaves_nothing_that_changes_the_next(tmp_path):
 
 
 def test_dates_and_numbers_of_time():
-    assert reviews._seconds("2018-07-07 22:09:11") == 1531001351
-    assert reviews._seconds("1970-01-01T01:00:00+01:00") == 0
-    assert reviews._seconds("2018-07-07T22:09:11Z") == 1531001351
-    assert reviews._seconds("12") == reviews._seconds(12) == 12
-    assert np.isnan(reviews._seconds(None)) and np.isnan(reviews._seconds(" "))
+    assert dates.time_of("2018-07-07 22:09:11") == 1531001351
+    assert dates.time_of("1970-01-01T01:00:00+01:00") == 0
+    assert dates.time_of("2018-07-07T22:09:11Z") == 1531001351
+    assert dates.time_of("12") == dates.time_of(12) == 12
+    assert np.isnan(dates.time_of(None)) and np.isnan(dates.time_of(" "))
     for bad in ("soon", "inf", float("nan"), True):
         with pytest.raises(ValueError):
-            reviews._seconds(bad)
+            dates.time_of(bad)
 
 
 def test_dates_do_not_follow_the_clock_of_the_place(monkeypatch):
     with monkeypatch.context() as place:
         place.setenv("TZ", "Asia/Tokyo")
         time.tzset()
-        found = reviews.seconds_of("1970-01-02")
+        found = dates.seconds_of("1970-01-02")
     time.tzset()
     assert found == DAY
 
