@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from recbole_slif.errors import DataError
 
 from .faults import Faults
@@ -20,6 +22,7 @@ from .tokens import canonical
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 # EPS and the like would run another program.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_TWO = "pictures named after an item in the folder of another, which they show"
 _NUMBER = re.compile(r"[-_ ]\d+$")
 
 
@@ -42,14 +45,16 @@ def find_pictures(
 ) -> list[Picture]:
     """Return the pictures of a folder, by item and file name.
 
-    A file shows the item that it is named after, `TOKEN.jpg`; so does each file in a folder named
-    after one, `TOKEN/left.jpg`, and, where `known` has `TOKEN` and not `TOKEN_2`, `TOKEN_2.jpg`.
+    Each file in a folder named after an item shows it, `TOKEN/left.jpg`, whatever its own name;
+    other files show the item that they are named after, `TOKEN.jpg`, and, where `known` has `TOKEN`
+    and not `TOKEN_2`, `TOKEN_2.jpg`.
 
     Args:
         folder: Searched with all below it.
         known: Item tokens to take; None takes all.
-        owners: File name without suffix to item, where names are not tokens.
-        counts: Receives files that show none of the items.
+        owners: File name, with suffix or without, to item, where names are not tokens.
+        counts: Receives files that show none of the items, and those whose own name is that of
+            another item than their folder's.
 
     Raises:
         DataError: There is no such folder, or no picture in it.
@@ -65,6 +70,8 @@ def find_pictures(
             item = _item_of(path.relative_to(folder), known, owners)
             if item:
                 found.append(Picture(item, path.as_posix()))
+                if owners is None and item != path.stem and path.stem in (known or ()):
+                    counts[_TWO] += 1
             else:
                 counts["pictures of no item of the data set"] += 1
     if not found:
@@ -81,11 +88,12 @@ def _item_of(
     path: Path, known: Collection[str] | None, owners: dict[str, str] | None
 ) -> str | None:
     if owners is not None:
-        item = owners.get(path.stem)
+        item = owners.get(path.stem) or owners.get(path.name)
         return item if item and (known is None or item in known) else None
-    names = [path.stem, *([path.parts[0]] if len(path.parts) > 1 else [])]
+    # The folder comes first: of items with numbers as tokens, 12/3.jpg shows 12 and not 3.
+    names = [*path.parts[:-1][:1], path.stem]
     if known is None:
-        return names[-1]
+        return names[0]
     names.append(_NUMBER.sub("", path.stem))
     return next((name for name in names if name in known), None)
 
@@ -124,6 +132,16 @@ def open_picture(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as picture:
-                return ImageOps.exif_transpose(picture).convert("RGB")
+                deep = picture.mode.startswith("I;16")
+                deep |= (picture.mode, picture.format) == ("I", "PNG")
+                upright = ImageOps.exif_transpose(picture)
+                return (_in_bytes(upright) if deep else upright).convert("RGB")
     except Exception as error:  # Pillow raises what its decoders do
         raise BrokenPictureError(" ".join(str(error).split())) from error
+
+
+def _in_bytes(picture: Any) -> Any:
+    """Return a grey picture of 16 bits in 8; Pillow itself would make all but the darkest white."""
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

@@ -103,8 +103,26 @@ def test_without_items_names_are_tokens(tmp_path, folder, backbone):
     assert written(tmp_path)[1] == ["7", "8", "9", "10", "10_2"]
 
 
+def test_a_folder_of_an_item_comes_before_the_names_in_it(tmp_path, folder, backbone, capsys):
+    paint(folder / "7" / "9.png", (0, 0, 60))
+    words = ["--folder", folder, "--backbone", backbone, "--items", tmp_path / "shop.inter"]
+    assert images(tmp_path, *words) == 0
+    matrix, tokens = written(tmp_path)
+    assert tokens == ["7", "9", "10"] and matrix[:2].tolist() == [[0, 0, 80], [200, 0, 0]]
+    counts = " ".join(capsys.readouterr().out.split())
+    assert "pictures named after an item in the folder of another, which they show 1" in counts
+
+
+def test_grey_pictures_of_16_bits_keep_their_greys(tmp_path):
+    deep = np.array([[0, 255, 30_000, 65_535]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        shown = np.asarray(open_picture(tmp_path / name))
+        assert shown[0].tolist() == [[0] * 3, [0] * 3, [117] * 3, [255] * 3]
+
+
 def test_an_index_says_whose_picture_it_is(tmp_path, folder, backbone):
-    rows = [("10", "b"), ("9", "a"), ("left", "a"), ("nowhere", "c")]
+    rows = [("10", "b"), ("9.png", "a"), ("left", "a"), ("nowhere", "c")]
     lines = [json.dumps({"photo_id": photo, "business_id": item}) for photo, item in rows]
     (tmp_path / "photos.json").write_text("\n".join([*lines, "{"]))
     words = ["--folder", folder, "--backbone", backbone, "--index", tmp_path / "photos.json"]
