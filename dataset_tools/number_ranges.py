@@ -19,8 +19,9 @@ class Ranges:
 
     def __init__(self, edges: Sequence[float]) -> None:
         self._inner = list(edges[1:-1])
-        ends = zip([*edges[:1], *self._inner], [*self._inner, *edges[-1:]], strict=True)
-        self._names = [f"{low:g}..{high:g}" for low, high in ends]
+        names = _names_of(edges)
+        lows, highs = [*names[:1], *names[1:-1]], [*names[1:-1], *names[-1:]]
+        self._names = [f"{low}..{high}" for low, high in zip(lows, highs, strict=True)]
 
     def of(self, cell: str) -> list[str]:
         """Return the range of a cell; none where it holds no number."""
@@ -28,6 +29,15 @@ class Ranges:
         if not math.isfinite(value):
             return []
         return [self._names[bisect_right(self._inner, value)]]
+
+
+def _names_of(edges: Sequence[float]) -> list[str]:
+    """Return each end as text, with six digits or as many as tell them apart."""
+    for digits in range(6, 18):
+        names = [f"{edge:.{digits}g}" for edge in edges]
+        if len(set(names)) == len(edges):
+            break
+    return names
 
 
 def edges_of(numbers: array[float], count: int) -> list[float]:

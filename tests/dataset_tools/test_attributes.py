@@ -65,6 +65,16 @@ def test_a_number_on_an_edge_belongs_to_the_upper_range(tmp_path):
     ]
 
 
+def test_ranges_of_large_close_numbers_have_names_of_their_own(tmp_path):
+    lines = [f"p{n},,,{1234560 + n},x,y" for n in (1, 2, 3)]
+    _, files, _ = turned(tmp_path, [HEAD, *lines])
+    assert [line.split("\t")[2] for line in files["toy.kg"].splitlines()[1:]] == [
+        "price=1234561..1234562",
+        "price=1234562..1234563",
+        "price=1234562..1234563",
+    ]
+
+
 def test_html_goes_and_comparisons_stay():
     assert plain_text("<a href='x'>one</a><br/>two &amp; 3 < 4\tfive") == "one two & 3 < 4 five"
     assert plain_text("a &lt;br&gt; b<!-- no -->") == "a b"
