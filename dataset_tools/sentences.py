@@ -21,14 +21,17 @@ from .reading import WIDTH, read_text
 from .records import read_records
 from .token_order import NumberedTokens
 
-# Item id and columns; `region` is made of city and state.
+# Item id and columns; `region` is made of city and state. Amazon's categories are one of two keys,
+# by the year of the dump, and so is the brand.
 RAW = {
-    "amazon": ("asin", ["title", "description", "categories", "brand"]),
+    "amazon": ("asin", ["title", "description", "categories", "category", "brand", "store"]),
     "yelp": ("business_id", ["name", "region", "stars", "categories"]),
     "json": ("item_id", []),
 }
 _TWICE = "lines of an item that already has a line"
 _EMPTY = "items without any text"
+# Columns of the .item that `release` writes: ids, which say nothing as texts.
+_IDS = ("original_id", "freebase_id")
 
 
 class Sentences:
@@ -84,7 +87,8 @@ def put_items(
 ) -> str:
     """Put a sentence for each line of an `.item` file into the spool.
 
-    Columns are joined by `. `; empty cells leave no trace.
+    Columns are joined by `. `; empty cells leave no trace. Original ids of a release are no texts
+    unless `columns` names them.
 
     Args:
         spool: Receives them.
@@ -104,7 +108,7 @@ def put_items(
     _, head = next(lines, (1, ""))
     types = parse_header(path, head.encode(), "\t", "utf-8")
     others = [name for name in types if name != item_field]
-    chosen = list(columns) if columns else others
+    chosen = list(columns or [name for name in others if name not in _IDS])
     if item_field not in types:
         have = ", ".join(types)
         raise DataError(f"{path}: line 1: no column '{item_field}' (columns: {have})")
@@ -112,6 +116,11 @@ def put_items(
         if name not in types:
             have = ", ".join(others)
             raise DataError(f"--columns: {path.name} has no column '{name}'; it has {have}")
+    if not chosen:
+        have = ", ".join(others) or "none"
+        raise DataError(
+            f"{path}: no column of texts (other columns: {have}); add one, or use --raw"
+        )
     names = list(types)
     at, places = names.index(item_field), [names.index(name) for name in chosen]
     for number, line in lines:
@@ -165,13 +174,24 @@ def put_raw(
         faults: Receives what cannot be read.
 
     Raises:
-        DataError: A file cannot be read.
+        DataError: A file cannot be read, or no line has an id, or one of those to take.
     """
+    met = taken = False
     for path in paths:
         for line, token, record in read_records(path, item_field, faults):
+            met = True
             if known is None or token in known:
+                taken = True
                 row = [_value(record, name) for name in columns]
                 spool.add(token, [_joined(row, longest)], path, line)
+    if not met:
+        raise DataError(
+            f"{paths[0]}: no line has an item id under '{item_field}'; name its key by --item-field"
+        )
+    if not taken:
+        raise DataError(
+            f"{paths[0]}: no line is of an item of --items; do their tokens look like '{token}'?"
+        )
     return f"{paths[0]}: keys {', '.join(columns)}"
 
 

@@ -212,7 +212,7 @@ def raw(paths, known=None, kind="amazon", longest=0):
 def test_raw_metadata_becomes_plain_sentences(tmp_path):
     found, faults = raw([json_lines(tmp_path / "meta.json", AMAZON)], {"B1", "B2", "B9"})
     assert found == {
-        "B1": "A < B and C. one, two",
+        "B1": "A < B and C. one, two. x",
         "B2": "War & Peace. Long ago.. Books, War. Ace",
     }
     assert list(found) == ["B1", "B2"] and not faults.total
@@ -243,7 +243,7 @@ def test_faulty_lines_are_counted_and_order_changes_nothing(tmp_path):
     path = tmp_path / "meta.json"
     path.write_bytes("\n".join(lines).encode() + b'\n{"asin": "B5", "title": "\xff"}\n')
     found, faults = raw([path])
-    assert found["B1"] == "A < B and C. one, two" and "B5" not in found and "B8" not in found
+    assert found["B1"] == "A < B and C. one, two. x" and "B5" not in found and "B8" not in found
     assert faults.summary() == [
         "meta.json: 1 items without any text",
         "meta.json: 1 line of an item that already has a line (line 4)",
