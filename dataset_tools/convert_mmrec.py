@@ -26,7 +26,14 @@ from .numbered_rows import NumberedRows
 from .progress import bar
 from .reviews import column_places, read_cells
 from .token_order import SortedTokens
-from .writing import atomic, save_pieces, write_columns, write_matrix_head, write_rows
+from .writing import (
+    atomic,
+    refuse_other_split,
+    save_pieces,
+    write_columns,
+    write_matrix_head,
+    write_rows,
+)
 
 PARTS = ("train", "valid", "test")
 FEATURES = {"visual": "image_feat.npy", "text": "text_feat.npy"}
@@ -41,7 +48,8 @@ def from_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     """Turn an MMRec folder into our files: `x_label` 0, 1, 2 become train, valid and test.
 
     Raises:
-        DataError: A file is missing or malformed, or a feature file lacks rows.
+        DataError: A file is missing or malformed, a feature file lacks rows, or a part of another
+            split is there.
     """
     path = options.folder / f"{options.name}.inter"
     with Scratch(scratch_place(options.out)) as scratch:
@@ -63,6 +71,8 @@ def from_mmrec(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
                     f"{items[-1]} needs row {items[-1]}; the row number is the item id"
                 )
         fault_log.refuse(faults, options)
+        written_parts = [part for part, rows in zip(PARTS, parts, strict=True) if len(rows)]
+        refuse_other_split(options.out, options.name, written_parts)
         counts: dict[str, Any] = {"repeated lines left out": repeated}
         written = []
         for part, rows in zip(PARTS, parts, strict=True):

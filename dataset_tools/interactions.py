@@ -25,7 +25,7 @@ from .resumed_reading import ResumedReading
 from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
-from .writing import LazyColumn, write_columns
+from .writing import LazyColumn, refuse_other_split, write_columns
 
 DESCRIPTION = """\
 Stream raw reviews (plain, .gz or .zst) into atomic interaction files. In this order: faulty lines
@@ -124,7 +124,8 @@ def run(options: argparse.Namespace) -> None:
     where, limits = reviews.layout(options), read_limits(options)
     cores = _cores(options)
     _check_ratios(options.ratios)
-    _refuse_other_split(options)
+    parts = [""] if options.split == "none" else PARTS
+    refuse_other_split(options.out, options.name, parts)
     faults, counts = Faults(), Counter[str]()
     identity = run_identity(options, options.files)
     folder = options.out / f".{options.name}.interactions.partial"
@@ -174,19 +175,6 @@ def _cores(options: argparse.Namespace) -> tuple[int, int]:
 def _check_ratios(ratios: Sequence[float]) -> None:
     if min(ratios) < 0 or ratios[0] <= 0:
         raise DataError("--ratios: train must be above 0, validation and test not below it")
-
-
-def _refuse_other_split(options: argparse.Namespace) -> None:
-    """Stop where files of another `--split` lie, which would be read beside the new ones."""
-    others = [f"{options.name}.{part}.inter" for part in PARTS]
-    if options.split != "none":
-        others = [f"{options.name}.inter"]
-    for name in others:
-        if (options.out / name).exists():
-            raise DataError(
-                f"{options.out / name}: is there from another --split and would be read beside the "
-                "new files; remove it or choose another --out"
-            )
 
 
 def _take(

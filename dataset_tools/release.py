@@ -19,7 +19,7 @@ from .release_files import GRAPHS, PARTS
 from .release_labels import Labels, original_ids, unique_names
 from .release_reading import Ids, Release, count, find_files, read_release
 from .release_store import ReleaseStore
-from .writing import write_rows
+from .writing import refuse_other_split, write_rows
 
 DESCRIPTION = """\
 Import a public text release: train.txt, test.txt (and valid.txt) with a user and its items in each
@@ -66,9 +66,11 @@ def run(options: argparse.Namespace) -> None:
     """Carry out the command.
 
     Raises:
-        DataError: A file is missing; with `--strict`, faults or counts that differ.
+        DataError: A file is missing, or a part of another split is there; with `--strict`, faults
+            or counts that differ.
     """
     faults, files = Faults(), find_files(options.folder)
+    refuse_other_split(options.out, options.name, files.parts)
     identity = run_identity(options, files.all())
     with ReleaseStore(options.out / f".{options.name}.release.partial", identity) as store:
         found = read_release(store, files, options.entities, faults)

@@ -43,6 +43,27 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def refuse_other_split(folder: Path, name: str, parts: Collection[str]) -> None:
+    """Stop where interactions of another split lie, which would be read beside the new ones.
+
+    Args:
+        folder: To write to.
+        name: The data set's.
+        parts: Of `train`, `valid` and `test`, those that are to be written; one empty text for
+            interactions that are not split.
+
+    Raises:
+        DataError: There is a file of another part.
+    """
+    for part in ("", "train", "valid", "test"):
+        path = folder / ".".join(word for word in (name, part, "inter") if word)
+        if part not in parts and path.exists():
+            raise DataError(
+                f"{path}: is there from another split and would be read beside the new files; "
+                "remove it or choose another --out"
+            )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text, complete or not at all."""
     with atomic(path) as file:

@@ -57,6 +57,16 @@ def test_mmrec_becomes_ours(tmp_path, mmrec):
     assert np.array_equal(features.matrix[1:], stored[:4].astype(np.float32))
 
 
+def test_parts_of_another_split_are_refused(tmp_path, mmrec, capsys):
+    out = tmp_path / "ours" / "toy"
+    assert called("mmrec", "ours", mmrec, out) == 0
+    lines = (mmrec / "toy.inter").read_text().splitlines()
+    kept = [line for line in lines if not line.endswith("\t1")]
+    (mmrec / "toy.inter").write_text("\n".join(kept) + "\n")
+    assert called("mmrec", "ours", mmrec, out) == 2
+    assert f"{out / 'toy.valid.inter'}: is there from another split" in capsys.readouterr().err
+
+
 def test_original_ids_come_from_the_mappings(tmp_path, mmrec, capsys):
     out = tmp_path / "ours" / "toy"
     assert called("mmrec", "ours", mmrec, out, "--original-ids") == 0

@@ -96,6 +96,18 @@ def test_a_validation_file_stays_one(folder):
     assert files["toy.train.inter"].splitlines()[1:4] == ["0\t0", "0\t1", "0\t2"]
 
 
+@pytest.mark.parametrize("part", ["valid.inter", "inter"])
+def test_parts_of_another_split_are_refused(folder, capsys, part):
+    stale = folder.parent / "toy" / f"toy.{part}"
+    stale.parent.mkdir()
+    stale.write_text("user_id:token\titem_id:token\n0\t3\n")
+    code, files = imported(folder)
+    assert code == 2 and list(files) == [stale.name]
+    assert f"{stale}: is there from another split" in capsys.readouterr().err
+    stale.unlink()
+    assert imported(folder)[0] == imported(folder)[0] == 0
+
+
 def test_the_last_item_is_one_and_an_item_of_the_graph_alone_is_none(folder, capsys):
     (folder / "train.txt").write_text("0 0 1\n1 2\n3 6\n")
     (folder / "test.txt").write_text("0 2\n")
