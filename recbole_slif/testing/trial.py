@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.trainer import KGTrainer
 from recbole.utils import InputType, KGDataLoaderState, init_seed
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.phases import learning_parameters, phases_of
 from recbole_slif.testing.toy import Toy, write_toy
+from recbole_slif.trainer import trainer_class
 
 
 class CheckFailure(AssertionError):  # noqa: N818 - named for what a reader sees in a test report
@@ -22,8 +24,9 @@ class CheckFailure(AssertionError):  # noqa: N818 - named for what a reader sees
 
 
 def summed(parts: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """Return a loss, or the sum of its parts."""
-    return torch.stack(list(parts)).sum() if isinstance(parts, tuple) else parts
+    """Return a loss, or the sum of its parts, as a scalar; RecBole's penalties have shape `[1]`."""
+    joined = parts if isinstance(parts, tuple) else (parts,)
+    return torch.stack([part.reshape(()) for part in joined]).sum()
 
 
 def require(condition: bool, message: str) -> None:
@@ -59,9 +62,12 @@ class Trial:
         return torch.optim.Adam(learning_parameters(self.model), lr=rate)
 
     def batches(self) -> Iterator[tuple[Callable[[Any], Any], Any]]:
-        """Yield each batch of interactions, then of triples, behind the loss it goes to."""
+        """Yield each batch of interactions, then of triples, behind the loss it goes to.
+
+        RecBole's own knowledge models without a loss of triples get both in each batch.
+        """
         loader, model = self.bundle.train_data, self.model
-        phases = [(KGDataLoaderState.RS, model.calculate_loss)]
+        phases = [(self._first_state(), model.calculate_loss)]
         if hasattr(model, "calculate_kg_loss"):
             phases.append((KGDataLoaderState.KG, model.calculate_kg_loss))
         for mode, calculate in phases:
@@ -69,6 +75,13 @@ class Trial:
                 loader.set_mode(mode)
             for batch in loader:
                 yield calculate, batch.to(self.config["device"])
+
+    def _first_state(self) -> KGDataLoaderState:
+        """Return what the batches of `calculate_loss` hold, as the model's trainer sets it."""
+        joined = issubclass(trainer_class(self.config, self.model), KGTrainer)
+        if joined and not hasattr(self.model, "calculate_kg_loss"):
+            return KGDataLoaderState.RSKG
+        return KGDataLoaderState.RS
 
     def losses(self) -> Iterator[Tensor]:
         """Yield the summed loss of each batch of interactions, then of triples."""

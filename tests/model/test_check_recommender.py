@@ -52,6 +52,10 @@ def test_recboles_own_model_passes():
     check_recommender(recbole_bpr.BPR)
 
 
+def test_recboles_model_of_one_loss_over_pairs_and_triples_passes():
+    check_recommender("CKE", skip=SLOW)
+
+
 # ---- broken on purpose -----------------------------------------------------------------------
 
 
