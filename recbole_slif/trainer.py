@@ -364,9 +364,11 @@ def trainer_class(config: Any, model: Any) -> type:
         from recbole_slif.distributed import SharedTraining
 
         return type("SharedSlifTrainer", (EpochMixin, SharedTraining, PhaseTrainer), {})
-    if not type(model).__module__.startswith("recbole.model."):
+    if hasattr(model, "pre_epoch"):
         return SlifTrainer
-    base = get_trainer(config["MODEL_TYPE"], config["model"])
+    # a class derived from one of RecBole's is trained as that is, triples included
+    theirs = (part for part in type(model).__mro__ if part.__module__.startswith("recbole.model."))
+    base = get_trainer(config["MODEL_TYPE"], next(theirs).__name__)
     if base is Trainer:
         return SlifTrainer
     if not issubclass(base, Trainer):

@@ -7,6 +7,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.model.knowledge_aware_recommender import cke, ktup, mkr
+from recbole.trainer import KGTrainer, MKRTrainer
 
 from recbole_slif import checkpoint, factory
 from recbole_slif.config import SlifConfig
@@ -378,3 +381,29 @@ def test_decision_trees_are_not_offered(tmp_path):
     with pytest.raises(SlifError):
         config = SlifConfig("XGBoost", "toy", overrides=settings(tmp_path))
         factory.load_data(config)
+
+
+# ---- classes of one's own --------------------------------------------------------------------
+
+
+class OwnCKE(cke.CKE):
+    """Learns pairs and triples by one loss, without hooks."""
+
+
+class OwnGeneral(GeneralRecommender):
+    """Has no triples to learn."""
+
+
+def test_a_class_derived_from_recboles_is_trained_as_that_is(tmp_path):
+    trainer, data = trainer_of(tmp_path, OwnCKE, epochs=1)
+    assert isinstance(trainer, KGTrainer)
+    trainer.fit(data.train_data, verbose=False)
+    assert len(trainer.history[0]["loss"]) == 3
+    for parent, wanted in ((ktup.KTUP, KGTrainer), (mkr.MKR, MKRTrainer)):
+        own = type("Own", (parent,), {})
+        config = {"MODEL_TYPE": parent.type, "model": "Own"}
+        assert issubclass(trainer_class(config, own.__new__(own)), wanted)
+    assert (
+        trainer_class({"MODEL_TYPE": OwnGeneral.type}, OwnGeneral.__new__(OwnGeneral))
+        is SlifTrainer
+    )
