@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import recbole
 from recbole.utils import init_seed
 
 from recbole_slif.config import SlifConfig
+from recbole_slif.data.columns import digest
 from recbole_slif.data.loaders import prepare_data
 from recbole_slif.errors import CheckpointError, ConfigError, DataError
 from recbole_slif.negatives import draws_negatives
@@ -97,12 +98,16 @@ def identity(config: Any, bundle: Any) -> dict[str, Any]:
     reads = _reads(config.model_class)
     if "graph" in reads:
         graph = dataset.knowledge
-        found["graph"] = _digest(graph.heads, graph.relations, graph.tails, graph.linked)
+        found["graph"] = digest(graph.heads, graph.relations, graph.tails, graph.linked)
     if "features" in reads:
         parts = [(part.matrix, part.presence) for part in dataset.features.values()]
-        found["features"] = _digest(*(array for part in parts for array in part))
-    labels = None if "columns" in reads else config["LABEL_FIELD"]
-    found["columns"] = _digest(*_columns(dataset, labels))
+        found["features"] = digest(*(array for part in parts for array in part))
+    # a model that reads no further columns may still learn from labels
+    label = f"inter_feat {config['LABEL_FIELD']}"
+    columns = {
+        name: value for name, value in bundle.columns.items() if "columns" in reads or name == label
+    }
+    found["columns"] = digest(np.frombuffer(json.dumps(columns).encode(), dtype=np.uint8))
     return found
 
 
@@ -115,34 +120,6 @@ def _reads(model_class: type) -> set[str]:
     if model_class.__module__.startswith("recbole.model."):
         return {"graph", "columns"} if needs_knowledge(model_class) else {"columns"}
     return {"graph", "features", "columns"}  # a class of the user's own may read anything
-
-
-def _columns(dataset: Any, only: str | None) -> Iterator[np.ndarray]:
-    """Give names and values of the columns that were read; ids of interactions are in the split.
-
-    Args:
-        dataset: the whole data set, already split.
-        only: the one column of the interactions that counts, None for all columns of all files.
-    """
-    ids = (dataset.uid_field, dataset.iid_field)
-    for file in dataset.feat_name_list:
-        inter = file == "inter_feat"
-        if file == "kg_feat" or (only is not None and not inter):
-            continue
-        feat = getattr(dataset, file)
-        for name in sorted(feat.interaction):
-            if not (inter and name in ids) and only in (None, name):
-                yield np.frombuffer(f"{file} {name}".encode(), dtype=np.uint8)
-                yield feat[name].numpy()
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    """Hash arrays with their shapes; 16 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=8)
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def saved_settings(config: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from recbole.utils import FeatureType
 
 from recbole_slif.config_checks import COLUMN_MAPPINGS, check_interval
@@ -59,3 +61,30 @@ def _named(config: Any) -> Iterator[tuple[str, str]]:
         yield from ((key, name) for name in names)
         if key == "preload_weight" and isinstance(given, Mapping):
             yield from ((key, name) for name in given.values())
+
+
+def column_hashes(dataset: Any) -> dict[str, str]:
+    """Hash the columns that were read, but for triples and the ids of interactions.
+
+    The ids are in the split's fingerprint and triples in a hash of the graph.
+
+    Returns:
+        File, such as `inter_feat`, and name of each column, parted by a blank -> its hash.
+    """
+    ids = (dataset.uid_field, dataset.iid_field)
+    found = {}
+    for file in dataset.feat_name_list:
+        feat = getattr(dataset, file)
+        for name in sorted(feat.interaction) if file != "kg_feat" else ():
+            if file != "inter_feat" or name not in ids:
+                found[f"{file} {name}"] = digest(feat[name].numpy())
+    return found
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """Hash arrays with their shapes; 16 hexadecimal digits."""
+    found = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()

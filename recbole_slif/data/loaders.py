@@ -23,6 +23,7 @@ from recbole.utils import KGDataLoaderState, ModelType
 
 from recbole_slif import process_group
 from recbole_slif.data.cache import cached
+from recbole_slif.data.columns import column_hashes
 from recbole_slif.data.dataset import MultimodalKGDataset
 from recbole_slif.data.pairs import SplitPairs
 from recbole_slif.data.protocol import option
@@ -220,6 +221,7 @@ class DataBundle:
         fingerprint: Hash of the split.
         statistics: Numbers for the log and the record.
         pairs: The split as sorted arrays.
+        columns: Hashes of what was read beside, see `column_hashes`.
     """
 
     dataset: MultimodalKGDataset
@@ -229,6 +231,7 @@ class DataBundle:
     fingerprint: str
     statistics: dict[str, Any]
     pairs: SplitPairs
+    columns: dict[str, str]
 
     def history(self, phase: str) -> tuple[np.ndarray, np.ndarray]:
         """Return `indptr [n_users + 1]` and items to mask when `phase` is evaluated."""
@@ -248,12 +251,14 @@ class SplitData:
         parts: Its train, valid and test part.
         pairs: The split as sorted arrays.
         statistics: Numbers for the log and the record.
+        columns: Hashes of what was read beside, see `column_hashes`.
     """
 
     dataset: MultimodalKGDataset
     parts: tuple[MultimodalKGDataset, ...]
     pairs: SplitPairs
     statistics: dict[str, Any]
+    columns: dict[str, str]
 
 
 def read_data(config: Any) -> SplitData:
@@ -278,7 +283,7 @@ def read_data(config: Any) -> SplitData:
     _refuse_sated_users(dataset, pairs)
     statistics = dataset.statistics()
     log_statistics(statistics)
-    return SplitData(dataset, parts, pairs, statistics)
+    return SplitData(dataset, parts, pairs, statistics, column_hashes(dataset))
 
 
 def split_pairs(dataset: MultimodalKGDataset, feats: Sequence[Interaction]) -> SplitPairs:
@@ -303,6 +308,7 @@ def make_loaders(config: Any, data: SplitData) -> DataBundle:
         dataset.fingerprint(),
         dict(data.statistics),
         data.pairs,
+        data.columns,
     )
 
 

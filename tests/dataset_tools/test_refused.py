@@ -84,7 +84,7 @@ CASES = {
         ["text", "--raw", "RAW", *RAW, "--format", "yelp"],
         spoil_nothing,
         2,
-        "are empty for every item",
+        "no line has an item id under 'business_id'",
     ),
     "images": (["images", "--folder", "FOLDER", *RAW], spoil_nothing, 2, "no picture"),
     "download": (["download", "file://RAW.gz"], spoil_nothing, 2, "No such file"),
