@@ -321,7 +321,7 @@ class MultimodalKGDataset(CheckedReading):
         """
         if option(self.config, "eval_args", {}).get("order") != "TO":
             return
-        if self.time_field not in self.field2type:
+        if self.time_field not in self.inter_feat:
             raise ConfigError(
                 f"eval_args: order TO needs the column '{self.time_field}' of the interactions; "
                 "read it with load_col, or set TIME_FIELD to its name"
