@@ -27,6 +27,7 @@ from .progress import bar
 from .reviews import column_places, read_cells
 from .token_order import SortedTokens
 from .writing import (
+    PARTS,
     atomic,
     refuse_other_split,
     save_pieces,
@@ -35,7 +36,6 @@ from .writing import (
     write_rows,
 )
 
-PARTS = ("train", "valid", "test")
 FEATURES = {"visual": "image_feat.npy", "text": "text_feat.npy"}
 # Rows that are read or written at once.
 _ROWS = 1 << 12

@@ -33,8 +33,8 @@ from .disk_graph import DiskGraph, read_graph
 from .number_file import NumberFile, NumberWriter, counts_of, new_rows, sort_numbers
 from .numbered_rows import NumberedRows
 from .token_order import SortedTokens
+from .writing import PARTS
 
-PARTS = ("train", "valid", "test")
 _KEYS = ("user_inter_num_interval", "item_inter_num_interval")
 _KEYS_OF_GRAPH = ("entity_kg_num_interval", "relation_kg_num_interval")
 # Keys that change what is read, and are empty as a rule.

@@ -11,9 +11,10 @@ import numpy as np
 from recbole_slif.data.pairs import PairTable
 from recbole_slif.experiment.noise import STREAMS, require, share, substitutes, thinned
 
-from .disk_data import PARTS, DiskData
+from .disk_data import DiskData
 from .marks import Marks
 from .number_file import CHUNK, GroupCursor, NumberFile, NumberWriter, random_order
+from .writing import PARTS
 
 Noisy = Callable[[float], DiskData]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .disk_data import PARTS, DiskData
+from .disk_data import DiskData
 from .disk_features import DiskFeatures
 from .id_columns import IdColumn, Texts, TextsOf
 from .saving import free_prefix
-from .writing import LazyColumn, save_pieces, write_columns
+from .writing import PARTS, LazyColumn, save_pieces, write_columns
 
 
 def save_disk_data(data: DiskData, name: str, folder: Path) -> list[str]:

@@ -25,7 +25,7 @@ from .resumed_reading import ResumedReading
 from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
-from .writing import LazyColumn, refuse_other_split, write_columns
+from .writing import PARTS, LazyColumn, refuse_other_split, write_columns
 
 DESCRIPTION = """\
 Stream raw reviews (plain, .gz or .zst) into atomic interaction files. In this order: faulty lines
@@ -43,7 +43,6 @@ EXAMPLES = """\
   python -m dataset_tools interactions orders.csv --format csv --columns customer product - day \\
       --separator semicolon --split leave-one-out --name shop --out dataset/shop"""
 _DAY = 86_400.0
-PARTS = ("train", "valid", "test")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,11 +15,11 @@ from .faults import Faults
 from .journal import run_identity
 from .marks import Marks
 from .number_file import NumberFile
-from .release_files import GRAPHS, PARTS
+from .release_files import GRAPHS
 from .release_labels import Labels, original_ids, unique_names
 from .release_reading import Ids, Release, count, find_files, read_release
 from .release_store import ReleaseStore
-from .writing import refuse_other_split, write_rows
+from .writing import PARTS, refuse_other_split, write_rows
 
 DESCRIPTION = """\
 Import a public text release: train.txt, test.txt (and valid.txt) with a user and its items in each

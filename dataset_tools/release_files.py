@@ -13,7 +13,6 @@ from .reading import read_lines, read_text
 
 Ids = list[int] | np.ndarray
 
-PARTS = ("train", "valid", "test")
 GRAPHS = ("kg_final.txt", "kg.txt")
 LISTS = ("user", "item", "entity", "relation")
 # Nine digits fit the 32 bits that an id has on disk.

@@ -16,10 +16,11 @@ from .core_split import CappedCounts
 from .faults import Faults
 from .marks import Marks
 from .number_file import NumberFile, new_rows
-from .release_files import GRAPHS, LISTS, PARTS, read_lists, read_names, read_triples
+from .release_files import GRAPHS, LISTS, read_lists, read_names, read_triples
 from .release_store import ListedNames, ReleaseStore
 from .resumed_reading import ResumedReading
 from .token_order import BATCH, BATCH_CHARS
+from .writing import PARTS
 
 # Rows of numbers in memory before they are sorted and kept.
 _ROWS = 1 << 20

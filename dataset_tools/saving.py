@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .writing import save_features, write_columns
+from .writing import PARTS, save_features, write_columns
 
 if TYPE_CHECKING:
     from recbole_slif.data.loaders import SplitData
-
-PARTS = ("train", "valid", "test")
 
 
 def save_split_data(data: SplitData, name: str, folder: Path) -> list[str]:

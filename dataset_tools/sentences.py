@@ -17,7 +17,7 @@ from .attributes import plain_text
 from .batches import take_text
 from .faults import Faults
 from .item_spool import ItemSpool
-from .reading import WIDTH, read_text
+from .reading import read_atomic
 from .records import read_records
 from .token_order import NumberedTokens
 
@@ -104,9 +104,9 @@ def put_items(
     Raises:
         DataError: The file cannot be read, or its header lacks a column.
     """
-    lines = read_text(path, faults)
-    _, head = next(lines, (1, ""))
-    types = parse_header(path, head.encode(), "\t", "utf-8")
+    lines = read_atomic(path, faults)
+    _, head = next(lines, (1, [""]))
+    types = parse_header(path, "\t".join(head).encode(), "\t", "utf-8")
     others = [name for name in types if name != item_field]
     chosen = list(columns or [name for name in others if name not in _IDS])
     if item_field not in types:
@@ -123,11 +123,8 @@ def put_items(
         )
     names = list(types)
     at, places = names.index(item_field), [names.index(name) for name in chosen]
-    for number, line in lines:
-        cells = line.split("\t")
-        if len(cells) != len(types):
-            faults.add(WIDTH, path, number)
-        elif not cells[at].strip():
+    for number, cells in lines:
+        if not cells[at].strip():
             faults.add("lines without an item id", path, number)
         else:
             row = []

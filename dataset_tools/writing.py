@@ -15,6 +15,7 @@ from recbole_slif.errors import DataError
 
 from .progress import bar
 
+PARTS = ("train", "valid", "test")
 _ROWS = 1 << 16
 
 

@@ -70,11 +70,14 @@ def needs_knowledge(model_class: type) -> bool:
 
 def _entry(model_class: type) -> ModelEntry | None:
     """Return the registry's entry of a model of ours, or of the one it is derived from."""
-    for parent in model_class.__mro__:
-        entry = find_model(parent.__name__)
-        if entry is not None and entry.path == parent.__module__:
-            return entry
-    return None
+    entries = map(_own_entry, model_class.__mro__)
+    return next((entry for entry in entries if entry is not None), None)
+
+
+def _own_entry(model_class: type) -> ModelEntry | None:
+    """Return the registry's entry of a model of ours; None for any other class."""
+    entry = find_model(model_class.__name__)
+    return entry if entry is not None and entry.path == model_class.__module__ else None
 
 
 def build_model(config: Any, bundle: Any) -> Any:
@@ -113,8 +116,8 @@ def identity(config: Any, bundle: Any) -> dict[str, Any]:
 
 def _reads(model_class: type) -> set[str]:
     """Return what a model may read besides the split: `graph`, `features`, further `columns`."""
-    entry = find_model(model_class.__name__)
-    if entry is not None and entry.path == model_class.__module__:
+    entry = _own_entry(model_class)
+    if entry is not None:
         kinds = {"graph": ("knowledge", "both"), "features": ("multimodal", "both")}
         return {name for name, those in kinds.items() if entry.kind in those}
     if model_class.__module__.startswith("recbole.model."):

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from recbole_slif.errors import ConfigError
+from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError, raise_terminated
 
 # How often who works says so, and after how many silent seconds its work is given to others.
@@ -188,6 +189,26 @@ def run_processes(
     if STOPPED in codes:
         raise TrainingStoppedError("stopped")
     return [code for code in codes if code]
+
+
+def settle_broken(broken: Sequence[int], count: int, done: bool, again: str) -> None:
+    """Say that some of `count` processes broke; the others may have done their work.
+
+    Args:
+        broken: what `run_processes` returned.
+        count: how many there were.
+        done: whether nothing is left to do.
+        again: how to go on.
+
+    Raises:
+        SlifError: something is left.
+    """
+    if not broken:
+        return
+    told = f"{len(broken)} of {count} workers ended with status {broken[0]}"
+    if not done:
+        raise SlifError(f"{told}; {again}")
+    print(f"note: {told}; the others did their work", file=sys.stderr)
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:

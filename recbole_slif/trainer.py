@@ -25,6 +25,7 @@ from torch import Tensor
 from recbole_slif import checkpoint as files
 from recbole_slif import process_group, random_state, recbole_state
 from recbole_slif.batches import Batches
+from recbole_slif.console import one_line
 from recbole_slif.epochs import EpochMixin
 from recbole_slif.errors import CheckpointError, ConfigError, SlifError
 from recbole_slif.evaluation import BlockedFullSortEvaluator, SafeCollector, supports
@@ -229,9 +230,9 @@ class PhaseTrainer(Trainer):
             for name, value in vars(self).items()
             if isinstance(value, torch.optim.Optimizer) and name != "optimizer"
         }
-        return found | (
-            self.model.own_optimizers() if hasattr(self.model, "own_optimizers") else {}
-        )
+        if hasattr(self.model, "own_optimizers"):
+            found |= self.model.own_optimizers()
+        return found
 
     def _save_last(self, epoch: int) -> None:
         own = self._own_optimizers()
@@ -318,9 +319,9 @@ class PhaseTrainer(Trainer):
             if state["optimizer"] is not None:
                 self.optimizer.load_state_dict(state["optimizer"])
         except (ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"checkpoint '{path}' does not fit the optimizer: {reason}; start a new run"
+                f"checkpoint '{path}' does not fit the optimizer: {one_line(error)}; "
+                "start a new run"
             ) from error
 
     def _require_best(self, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from recbole_slif.errors import DataError
 from recbole_slif.experiment.board import Board, RunClaim
-from recbole_slif.experiment.folder import NOT_HERE, Folder
+from recbole_slif.experiment.folder import NOT_HERE, Folder, Recorded
 from recbole_slif.experiment.plan import Plan, PlannedRun
 from recbole_slif.experiment.pool import DataPool
 from recbole_slif.experiment.progress import Progress
@@ -118,7 +118,7 @@ class Runner:
     def _settled(self, text: str) -> bool:
         """Tell whether a run is finished for all its cells, or failed since the start."""
         known = self.folder.recorded()
-        if known.failed.get(text, 0) > self.failed_before.get(text, 0):
+        if failed_since(known, self.failed_before, text):
             return True
         return all((run.cell, text) in known.finished for run in self.plan.groups[text])
 
@@ -181,13 +181,18 @@ class Runner:
         return {**content, "per_user": self.folder.keep_per_user(text, source.read_bytes())}
 
 
+def failed_since(known: Recorded, failed_before: Mapping[str, int], text: str) -> bool:
+    """Tell whether the run of a settings hash failed since the start."""
+    return known.failed.get(text, 0) > failed_before.get(text, 0)
+
+
 def failures(plan: Plan, folder: Folder, failed_before: dict[str, int]) -> list[dict[str, Any]]:
     """Return the latest line of each planned run that failed since the start."""
     settled = folder.recorded()
     wanted = {
         (run.cell, run.settings_hash)
         for run in plan.runs
-        if settled.failed.get(run.settings_hash, 0) > failed_before.get(run.settings_hash, 0)
+        if failed_since(settled, failed_before, run.settings_hash)
     }
     latest: dict[tuple[str, str], dict[str, Any]] = {}
     for line in folder.lines():

@@ -14,9 +14,9 @@ from recbole_slif.experiment.folder import Folder
 from recbole_slif.experiment.plan import Plan
 from recbole_slif.experiment.pool import DataPool
 from recbole_slif.experiment.progress import Progress
-from recbole_slif.experiment.runner import Options, Runner, outstanding
+from recbole_slif.experiment.runner import Options, Runner, failed_since, outstanding
 from recbole_slif.interrupt import TrainingStoppedError
-from recbole_slif.processes import STOPPED, begin_worker, leave_with, run_processes
+from recbole_slif.processes import STOPPED, begin_worker, leave_with, run_processes, settle_broken
 from recbole_slif.sharing.address import Address
 
 
@@ -67,15 +67,9 @@ def run_workers(
     arguments = (plan, str(folder.path), failed_before, options, address)
     broken = run_processes(count, _worker, arguments, watch)
     _tell(folder, told, progress)
-    if not broken:
-        return
-    said = f"{len(broken)} of {count} workers ended with status {broken[0]}"
-    known = folder.recorded().failed
-    left = [text for text in outstanding(plan, folder)
-            if known.get(text, 0) <= failed_before.get(text, 0)]  # fmt: skip
-    if left:
-        raise SlifError(f"{said}; go on with the same command and --resume")
-    print(f"note: {said}; the others did their work", file=sys.stderr)
+    known = folder.recorded()
+    done = all(failed_since(known, failed_before, text) for text in outstanding(plan, folder))
+    settle_broken(broken, count, done, "go on with the same command and --resume")
 
 
 def _tell(folder: Folder, told: int, progress: Progress) -> int:

@@ -65,9 +65,7 @@ def with_inverse(kg: KnowledgeGraph) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return heads, relations, tails, kg.n_relations + shift
 
 
-def directed_triples(
-    kg: KnowledgeGraph, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def triples_at(kg: KnowledgeGraph, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return heads, relations and tails of `with_inverse` at `places`, each `[len(places)]`.
 
     Args:

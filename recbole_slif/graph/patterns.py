@@ -17,6 +17,18 @@ def rebuilt_on(device: torch.device | str | None) -> bool:
     return torch.device(device or "cpu").type == "cpu"
 
 
+def row_shares(weights: Tensor, rows: Tensor, n_rows: int) -> Tensor:
+    """Return weights of 0 or more, `[nnz]`, as shares of their rows' sums; an empty row's stay 0.
+
+    Args:
+        weights: counts of what the entries stand for, so that no sum lies between 0 and 1.
+        rows: `[nnz]` the entries' rows, int64.
+        n_rows: number of rows.
+    """
+    totals = weights.new_zeros(n_rows).index_add_(0, rows, weights)
+    return weights / totals.index_select(0, rows).clamp_min_(1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class Transposed:
     """A CSR pattern transposed.

@@ -233,9 +233,10 @@ def _scope(identity: Mapping[str, Any]) -> str:
 def _kept_trials(order: Order) -> TrialsFile:
     """Return the trials' file, with a note if trials under other settings are in it."""
     file = TrialsFile(order.trials_file, _scope(_identity(order)))
-    if file.foreign():
+    foreign = file.foreign()
+    if foreign:
         print(
-            f"note: {file.foreign()} trials in {file.path} were made under other settings or data "
+            f"note: {foreign} trials in {file.path} were made under other settings or data "
             "and do not count; --output_file keeps searches apart"
         )
     return file

@@ -19,7 +19,7 @@ from recbole_slif.hyper.draws import Draws, losses
 from recbole_slif.hyper.results import Row, Train, trained_row
 from recbole_slif.hyper.space import Parameter, check_algorithm
 from recbole_slif.interrupt import TrainingStoppedError
-from recbole_slif.processes import STOPPED, begin_worker, leave_with, run_processes
+from recbole_slif.processes import STOPPED, begin_worker, leave_with, run_processes, settle_broken
 from recbole_slif.sharing.address import Address
 from recbole_slif.sharing.study import (
     FAILED,
@@ -306,9 +306,5 @@ def run_shared(task: Task, study: SharedStudy, workers: int = 1) -> list[Row]:
 def _side_by_side(task: Task, study: SharedStudy, workers: int, bar: Bar) -> None:
     arguments = (task, study.address, study.name)
     broken = run_processes(workers, _worker, arguments, lambda: bar.show(study.attempts()))
-    if not broken:
-        return
-    told = f"{len(broken)} of {workers} workers ended with status {broken[0]}"
-    if not SharedSearch(task, study).enough(study.attempts()):
-        raise SlifError(f"{told}; go on with the same command")
-    print(f"note: {told}; the others did their work", file=sys.stderr)
+    done = SharedSearch(task, study).enough(study.attempts())
+    settle_broken(broken, workers, done, "go on with the same command")

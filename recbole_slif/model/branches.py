@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_slif.data.features import ModalityFeatures
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.item_item import knn_graph
-from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, directed_triples
+from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, triples_at
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.feature_projection import FeatureProjection
 from recbole_slif.layers.light_conv import feature_convolution
@@ -176,7 +176,7 @@ class KnowledgeBranch(nn.Module):
         """
         drawn = torch.randint(2 * graph.n_triples, (count,)).numpy()
         corrupted = torch.randint(1, graph.n_entities, (count,))
-        heads, relations, tails = map(torch.from_numpy, directed_triples(graph, drawn))
+        heads, relations, tails = map(torch.from_numpy, triples_at(graph, drawn))
         rows = torch.stack([heads, tails, corrupted], dim=1).to(entities.device)
         attention = self.relational_attention
         return translation_loss(

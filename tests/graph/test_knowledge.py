@@ -10,8 +10,8 @@ from recbole_slif.errors import DataError
 from recbole_slif.graph.knowledge import (
     KnowledgeEdges,
     KnowledgeGraph,
-    directed_triples,
     group_by_key,
+    triples_at,
     with_inverse,
 )
 
@@ -48,7 +48,7 @@ def test_inverses_follow_the_base_triples_under_shifted_relations():
     assert tails.tolist() == [5, 6, 1, 2]
     assert total == 7
     drawn = np.array([3, 0, 2, 2])
-    for part, whole in zip(directed_triples(kg, drawn), (heads, relations, tails), strict=True):
+    for part, whole in zip(triples_at(kg, drawn), (heads, relations, tails), strict=True):
         assert part.tolist() == whole[drawn].tolist()
 
 

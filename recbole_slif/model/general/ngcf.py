@@ -23,6 +23,7 @@ from recbole_slif.layers.bi_interaction import BiInteraction
 from recbole_slif.layers.messages import messages
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
+from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import penalty_rows, ranking_loss, triple_rows
 
 
@@ -88,9 +89,7 @@ class NGCF(GraphRecommender, GeneralRecommender):
     def _check_settings(self) -> None:
         if self.reg_rows not in ("ego", "propagated"):
             raise ConfigError(f"reg_rows '{self.reg_rows}' is not one of ego, propagated")
-        for key in ("node_dropout", "message_dropout"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise ConfigError(f"{key} must be at least 0 and below 1, not {getattr(self, key)}")
+        require_share(vars(self), "node_dropout", "message_dropout")
 
     def _step_adjacency(self) -> SparseOperator:
         """Return the adjacency of this step: node dropout while training, all of it otherwise."""

@@ -23,6 +23,7 @@ from recbole_slif.layers.messages import messages
 from recbole_slif.losses import contrast_views, negative_rows, squared_norm
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.knowledge.generation import KnowledgeGeneration
+from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
 from recbole_slif.phases import IdBatches, Phase
 
@@ -130,9 +131,7 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
     def _check_settings(self) -> None:
         if self.settings["cl_pattern"] not in (0, 1):
             raise ConfigError(f"cl_pattern '{self.settings['cl_pattern']}' is not one of 0, 1")
-        rate = self.settings["mess_dropout_rate"]
-        if not 0.0 <= rate < 1.0:
-            raise ConfigError(f"mess_dropout_rate must be at least 0 and below 1, not {rate}")
+        require_share(self.settings, "mess_dropout_rate")
         if not self.settings["tau"] > 0.0:
             raise ConfigError(f"tau must be above 0, not {self.settings['tau']}")
         negative_rows(self.settings["cl_negatives"], torch.ones(1, dtype=torch.int64), self.n_items)

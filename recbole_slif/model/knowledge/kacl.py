@@ -14,7 +14,6 @@ from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_slif.errors import ConfigError
 from recbole_slif.graph.triples import TripleSampler
 from recbole_slif.layers.bilinear import bilinear_loss
 from recbole_slif.layers.edge_gate import EdgeGate
@@ -23,6 +22,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.losses import info_nce
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.partial_graphs import PartialGraphs
+from recbole_slif.model.limits import require_layers, require_share
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
 from recbole_slif.phases import IdBatches, Phase
 
@@ -129,11 +129,8 @@ class KACL(GraphRecommender, KnowledgeRecommender):
         }
 
     def _check_settings(self) -> None:
-        if not self.settings["layers"]:
-            raise ConfigError("layers must name the width of at least one layer")
-        for key in ("feat_dropout", "attn_dropout"):
-            if not 0.0 <= self.settings[key] < 1.0:
-                raise ConfigError(f"{key} must be at least 0 and below 1, not {self.settings[key]}")
+        require_layers(self.settings)
+        require_share(self.settings, "feat_dropout", "attn_dropout")
 
     def _start_parameters(self) -> None:
         """Draw every matrix Xavier-normal, a relation's by itself; vectors stay or become 0."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_slif.batch_parts import own_rows, whole_batch
-from recbole_slif.errors import ConfigError
 from recbole_slif.graph.knowledge import KnowledgeEdges
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.bi_interaction import KnowledgeAggregator
@@ -26,6 +25,7 @@ from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.layers.translation import translation_loss
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.model.limits import require_layers
 from recbole_slif.model.pairwise import batch_nodes, penalty_rows, ranking_loss, rows_at
 
 
@@ -91,8 +91,7 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
         """
         super().__init__(config, dataset)
         self.settings = config
-        if not config["layers"]:
-            raise ConfigError("layers must name the width of at least one layer")
+        require_layers(config)
         size = config["embedding_size"]
         self.mess_dropout: float = config["mess_dropout"]
         self.n_knowledge_entities: int = dataset.knowledge.n_entities

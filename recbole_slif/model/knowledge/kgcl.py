@@ -13,7 +13,6 @@ from recbole.model.abstract_recommender import KnowledgeRecommender
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_slif.errors import ConfigError
 from recbole_slif.graph.bipartite import bipartite_matrix
 from recbole_slif.graph.dropout import thinned_operator
 from recbole_slif.graph.knowledge import KnowledgeEdges
@@ -29,6 +28,7 @@ from recbole_slif.layers.translation import translation_loss
 from recbole_slif.losses import bpr_loss, contrast_views, negative_rows
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import item_headed
+from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import triple_rows
 from recbole_slif.phases import IdBatches, Phase
 
@@ -123,9 +123,8 @@ class KGCL(GraphRecommender, KnowledgeRecommender):
         self.to(self.device)
 
     def _check_settings(self) -> None:
-        for key in ("dropout", "interaction_dropout", "view_kg_dropout", "view_ui_dropout"):
-            if not 0.0 <= self.settings[key] < 1.0:
-                raise ConfigError(f"{key} must be at least 0 and below 1, not {self.settings[key]}")
+        rates = ("dropout", "interaction_dropout", "view_kg_dropout", "view_ui_dropout")
+        require_share(self.settings, *rates)
         negative_rows(self.settings["cl_negatives"], torch.ones(1, dtype=torch.int64), 2)
 
     def _build_graphs(self, dataset: Any) -> int:

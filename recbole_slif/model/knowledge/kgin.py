@@ -26,6 +26,7 @@ from recbole_slif.layers.relational_mean import RelationalMean
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import batch_nodes, penalty_rows, ranking_loss, rows_at
 
 
@@ -111,9 +112,8 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
                 raise ConfigError(
                     f"{key} '{self.settings[key]}' is not one of {', '.join(allowed)}"
                 )
-        for key in ("node_dropout_rate", "interaction_dropout_rate", "mess_dropout_rate"):
-            if not 0.0 <= getattr(self, key) < 1.0:
-                raise ConfigError(f"{key} must be at least 0 and below 1, not {getattr(self, key)}")
+        rates = ("node_dropout_rate", "interaction_dropout_rate", "mess_dropout_rate")
+        require_share(vars(self), *rates)
 
     def _build_graphs(self, dataset: Any) -> int:
         """Build both fixed aggregations; return the number of rows of the relation table."""

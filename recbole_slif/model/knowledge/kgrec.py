@@ -25,6 +25,7 @@ from recbole_slif.layers.relational_mean import RelationalMean
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
 
 
@@ -108,9 +109,7 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
 
     def _check_settings(self) -> None:
         settings = self.settings
-        for key in ("node_dropout_rate", "mess_dropout_rate", "cl_drop"):
-            if not 0.0 <= settings[key] < 1.0:
-                raise ConfigError(f"{key} must be at least 0 and below 1, not {settings[key]}")
+        require_share(settings, "node_dropout_rate", "mess_dropout_rate", "cl_drop")
         size, n_heads = settings["embedding_size"], settings["n_heads"]
         if n_heads < 1 or size % n_heads:
             raise ConfigError(f"n_heads must divide embedding_size {size}, not be {n_heads}")

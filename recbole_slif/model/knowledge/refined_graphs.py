@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_slif.errors import ConfigError
+from recbole_slif.graph.patterns import row_shares
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.masked_relations import MaskedProductMean, MaskedSumMean
 from recbole_slif.model.knowledge.directions import directed_triples
+from recbole_slif.model.limits import require_share
 from recbole_slif.negatives import refuse_negatives
 
 Triples = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -116,8 +117,7 @@ class RelationMeans:
         """
         weights = kept.index_select(0, self._own).to(relations.dtype)
         counts = weights.new_zeros(len(self._items)).index_add_(0, self._slots, weights)
-        totals = weights.new_zeros(self.n_items).index_add_(0, self._items, counts)
-        shares = counts / totals.index_select(0, self._items).clamp_min_(1.0)
+        shares = row_shares(counts, self._items, self.n_items)
         means: Tensor = self._pattern.with_values(shares) @ relations
         return means
 
@@ -166,9 +166,7 @@ def check_settings(settings: Any) -> None:
     Raises:
         ConfigError: a rate is not below 1, or negatives are asked of the loader.
     """
-    for key in ("node_dropout_rate", "mess_dropout_rate"):
-        if not 0.0 <= settings[key] < 1.0:
-            raise ConfigError(f"{key} must be at least 0 and below 1, not {settings[key]}")
+    require_share(settings, "node_dropout_rate", "mess_dropout_rate")
     refuse_negatives(
         settings, "KRDN draws its own negatives (n_negatives) and would take others for positives"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from recbole_slif.data.pairs import PairTable
 from recbole_slif.graph.dropout import draw_kept
 from recbole_slif.graph.knowledge import KnowledgeEdges
-from recbole_slif.graph.patterns import rebuilt_on
+from recbole_slif.graph.patterns import rebuilt_on, row_shares
 from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.denoised_routing import interaction_edges
 
@@ -83,8 +83,7 @@ class TrainingPairs:
         flags = torch.from_numpy(kept).to(self.device, non_blocking=True)
         edges, item_means = self.whole.edges, self.whole.item_means
         weights = flags.index_select(0, self._by_item).to(item_means.dtype)
-        counts = weights.new_zeros(self.shape[1]).index_add_(0, self._items, weights)
-        shares = weights / counts.index_select(0, self._items).clamp_min_(1.0)
+        shares = row_shares(weights, self._items, self.shape[1])
         return Interactions(
             edges,
             item_means.with_values(shares),

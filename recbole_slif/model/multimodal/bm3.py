@@ -19,7 +19,8 @@ from recbole_slif.layers.modality_projection import ModalityProjection
 from recbole_slif.layers.row_penalty import row_penalty
 from recbole_slif.losses import unit_rows
 from recbole_slif.model.base import GraphRecommender, xavier_table
-from recbole_slif.model.multimodal.features import modalities_of, require_share
+from recbole_slif.model.limits import require_share
+from recbole_slif.model.multimodal.features import modalities_of
 from recbole_slif.negatives import refuse_negatives
 
 

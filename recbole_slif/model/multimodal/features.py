@@ -69,15 +69,3 @@ def modalities_of(dataset: Any, model: str) -> Modalities:
         [torch.from_numpy(features.matrix) for features in found],
         torch.stack([torch.from_numpy(features.presence) for features in found], dim=1),
     )
-
-
-def require_share(settings: Any, *keys: str) -> None:
-    """Check that keys are shares below one.
-
-    Raises:
-        ConfigError: one lies outside [0, 1).
-    """
-    for key in keys:
-        value = settings[key]
-        if not 0.0 <= value < 1.0:
-            raise ConfigError(f"{key} must be at least 0 and below 1, not {value}")

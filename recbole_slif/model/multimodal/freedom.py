@@ -24,7 +24,8 @@ from recbole_slif.layers.light_conv import light_convolution, modality_shares
 from recbole_slif.layers.modality_projection import ModalityProjection
 from recbole_slif.losses import bpr_loss
 from recbole_slif.model.base import GraphRecommender, xavier_table
-from recbole_slif.model.multimodal.features import Modalities, modalities_of, require_share
+from recbole_slif.model.limits import require_share
+from recbole_slif.model.multimodal.features import Modalities, modalities_of
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
 
 
