@@ -147,7 +147,12 @@ def _cell(text: str, kind: str) -> str | None:
         return None
     if math.isinf(number):
         return None
-    return "" if math.isnan(number) else f"{number:g}"
+    return "" if math.isnan(number) else _digits(number)
+
+
+def _digits(number: float) -> str:
+    """Return a number in the digits that it was given in, up to the 15 that a double keeps."""
+    return str(number) if isinstance(number, int) else f"{number:.15g}"
 
 
 def put_raw(
@@ -249,7 +254,7 @@ def _flat(value: Any) -> str:
     if isinstance(value, bool) or value is None or isinstance(value, dict):
         return ""
     if isinstance(value, int | float):
-        return f"{value:g}"
+        return _digits(value)
     parts: dict[str, None] = {}
     waiting = [value]
     while waiting:  # a loop, for lists nested without end

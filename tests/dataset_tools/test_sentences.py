@@ -52,3 +52,13 @@ def test_original_ids_of_a_release_are_no_texts(tmp_path, encoder, capsys):
     write_table(path, [*head, "title:token_seq"], [("0", "B099", "m.00", "A book")])
     found, _ = sentences_of(tmp_path, lambda *to: put_items(to[0], path, "item_id", None, 0, to[1]))
     assert found == {"0": "A book"}
+
+
+def test_long_numbers_keep_their_digits(tmp_path):
+    path = tmp_path / "toy.item"
+    head = ["item_id:token", "sold:float", "price:float", "year:float"]
+    write_table(path, head, [("0", "1234567", "1234567.25", "1995.0")])
+    found, _ = sentences_of(tmp_path, lambda *to: put_items(to[0], path, "item_id", None, 0, to[1]))
+    assert found == {"0": "1234567. 1234567.25. 1995"}
+    record = {"asin": "B1", "title": "T", "brand": [12345678, 0.1, 1995.0]}
+    assert raw([json_lines(tmp_path / "raw", [record])])[0] == {"B1": "T. 12345678, 0.1, 1995"}
