@@ -1,10 +1,13 @@
 """KACL's parts of the graphs, its gradients and its passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from recbole_slif.model.knowledge.kacl import KACL
+from recbole_slif.model.knowledge.partial_graphs import PartialGraphs
 from tests import peers
 from tests.layers.test_gat import pairs as edge_pairs
 from tests.model.kacl_case import built, losses_of, setting
@@ -44,6 +47,30 @@ def test_triples_in_one_direction_on_demand(tmp_path):
     graph = dataset.knowledge
     ends = sorted(zip(graph.heads.tolist(), graph.tails.tolist(), strict=True))
     assert without_loops(model.graphs.whole[1], graph.n_entities) == ends
+
+
+def test_triples_that_join_the_same_entities_are_one_edge(tmp_path):
+    model, dataset = built(tmp_path)
+    graph, device = dataset.knowledge, torch.device("cpu")
+    heads, tails = graph.heads[:2], graph.tails[:2]
+    further = {  # another relation, one that leads back, and a triple of an entity with itself
+        "heads": [heads[0], tails[1], heads[0]],
+        "relations": [graph.relations[0] % (graph.n_relations - 1) + 1, 1, 1],
+        "tails": [tails[0], heads[1], heads[0]],
+    }
+    columns = {name: np.append(getattr(graph, name), more) for name, more in further.items()}
+    shape = (model.n_users, model.n_items)
+    for inverse, back in ((True, []), (False, [(int(tails[1]), int(heads[1]))])):
+        settings = peers.PeerSettings(model.settings, inverse_relations=inverse)
+        plain, joined = (
+            PartialGraphs(*model.training_pairs(dataset), *shape, given, settings, device)
+            for given in (graph, replace(graph, **columns))
+        )
+        expected = sorted(without_loops(plain.whole[1], graph.n_entities) + back)
+        assert without_loops(joined.whole[1], graph.n_entities) == expected
+        joined.draw(0.5)
+        part = without_loops(joined.parts[1], graph.n_entities)
+        assert len(set(part)) == len(part) and set(part) <= set(expected)
 
 
 def test_each_epoch_redraws_the_parts_and_forgets_the_gates(tmp_path):

@@ -83,9 +83,10 @@ class KACL(GraphRecommender, KnowledgeRecommender):
     - items without a link are left out of the contrast, false tails are never known ones, and
       triples given in one direction are trained in that one.
 
-    As there, attention and gates know no relations (the paper's gates do), gates carry no penalty
-    (computed there, not added) and scale nodes' edges to themselves too. The rows of a pretrained
-    BPR that the first release appended are not offered.
+    As there, attention and gates know no relations (the paper's gates do), so that triples which
+    join the same entities are one edge; gates carry no penalty (computed there, not added) and
+    scale nodes' edges to themselves too. The rows of a pretrained BPR that the first release
+    appended are not offered.
     """
 
     loss_names = ("bpr", "penalty")

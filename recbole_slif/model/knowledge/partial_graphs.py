@@ -17,6 +17,8 @@ from recbole_slif.model.knowledge.directions import directed_triples
 class PartialGraphs:
     """KACL's graphs, each with an edge from every node to itself and without relations.
 
+    So triples that join the same two entities the same way are one edge.
+
     Attributes:
         whole: edges of users and items (users first), each interaction both ways, and of entities.
         parts: the same of the kept interactions and triples; the whole graphs until the first draw.
@@ -93,7 +95,7 @@ class PartialGraphs:
         """Lay out the kept pairs `[n_pairs]` bool and base triples `[n_triples]` bool."""
         near, far = self._pairs[:, pairs]
         directions = self._ends.shape[1] // max(len(triples), 1)
-        heads, tails = self._ends[:, np.tile(triples, directions)]
+        heads, tails = _distinct(self._ends[:, np.tile(triples, directions)], self.n_entities)
         both_ways = np.concatenate([near, far]), np.concatenate([far, near])
         return self._with_loops(*both_ways, self.n_nodes), self._with_loops(
             heads, tails, self.n_entities
@@ -104,3 +106,10 @@ class PartialGraphs:
         heads, tails = np.concatenate([heads, own]), np.concatenate([tails, own])
         one_relation = np.zeros(len(heads), dtype=np.int64)
         return KnowledgeEdges.build(heads, one_relation, tails, n_nodes, 1, self.device)
+
+
+def _distinct(ends: np.ndarray, n_nodes: int) -> np.ndarray:
+    """Keep the first of equal edges `[2, n]`, in their order, and none from a node to itself."""
+    between = np.flatnonzero(ends[0] != ends[1])
+    _, first = np.unique(ends[0, between] * n_nodes + ends[1, between], return_index=True)
+    return ends[:, between[np.sort(first)]]
