@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,22 @@ class IdBatches:
         """Yield ids `[size]`, each id at most once."""
         order = torch.randperm(len(self.ids))[: self.count * self.size]
         yield from self.ids[order.to(self.ids.device)].split(self.size)
+
+
+def own_adam(
+    parameters: Iterable[torch.nn.Parameter], rate: float, settings: Any
+) -> torch.optim.Adam:
+    """Return an Adam for passes of a model's own; the key `fused_optimizer` counts for it too.
+
+    Args:
+        parameters: what it steps, where they are to stay.
+        rate: step size.
+        settings: configuration.
+    """
+    chosen = list(parameters)
+    on_fused = all(parameter.device.type in ("cpu", "cuda") for parameter in chosen)
+    fused = on_fused and settings["fused_optimizer"] is not False
+    return torch.optim.Adam(chosen, lr=rate, fused=fused)
 
 
 def phases_of(model: Any, when: str, epoch: int) -> Sequence[Phase]:

@@ -126,3 +126,12 @@ def test_models_without_passes_have_none():
     model.bias.requires_grad_(False)
     assert not phases_of(model, "before", 0)
     assert learning_parameters(model) == [model.weight]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("model", ["DiffKG", "DiffMM", "KACL", "KRDN"])
+def test_the_key_for_fused_steps_counts_for_a_models_own_optimizers(tmp_path, model, fused):
+    trainer, _ = trainer_of(tmp_path, model, fused_optimizer=fused)
+    optimizers = [trainer.optimizer, *trainer.model.own_optimizers().values()]
+    assert len(optimizers) > 1
+    assert {bool(each.defaults["fused"]) for each in optimizers} == {fused}

@@ -25,7 +25,7 @@ from recbole_slif.model.base import GraphRecommender, xavier_table
 from recbole_slif.model.knowledge.generation import KnowledgeGeneration
 from recbole_slif.model.limits import require_share
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
-from recbole_slif.phases import IdBatches, Phase
+from recbole_slif.phases import IdBatches, Phase, own_adam
 
 
 class DiffKG(GraphRecommender, KnowledgeRecommender):
@@ -125,7 +125,7 @@ class DiffKG(GraphRecommender, KnowledgeRecommender):
         self.attention = ConcatAttention(size, bias=False, gain=math.sqrt(2.0))
         self.to(self.device)
         rate = config["denoiser_learning_rate"] or config["learning_rate"]
-        adam = torch.optim.Adam(self.generation.parameters(), lr=rate, fused=True)
+        adam = own_adam(self.generation.parameters(), rate, config)
         self._optimizers: dict[str, torch.optim.Optimizer] = {"denoiser": adam}
 
     def _check_settings(self) -> None:

@@ -24,7 +24,7 @@ from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.partial_graphs import PartialGraphs
 from recbole_slif.model.limits import require_layers, require_share
 from recbole_slif.model.pairwise import ranking_loss, triple_rows
-from recbole_slif.phases import IdBatches, Phase
+from recbole_slif.phases import IdBatches, Phase, own_adam
 
 
 class KACL(GraphRecommender, KnowledgeRecommender):
@@ -144,8 +144,7 @@ class KACL(GraphRecommender, KnowledgeRecommender):
 
     def _adam(self, rate: float | None) -> torch.optim.Optimizer:
         rate = self.settings["learning_rate"] if rate is None else rate
-        fused = self.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(self.parameters(), lr=rate, fused=fused)
+        return own_adam(self.parameters(), rate, self.settings)
 
     def own_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers of the triple loss and of the contrast."""

@@ -20,6 +20,7 @@ from recbole_slif.losses import unit_rows
 from recbole_slif.model.base import GraphRecommender
 from recbole_slif.model.knowledge.refined_graphs import RefinedTriples, Towers, check_settings
 from recbole_slif.model.knowledge.thinned_pairs import Batch, Interactions, TrainingPairs
+from recbole_slif.phases import own_adam
 
 
 class KRDN(GraphRecommender, KnowledgeRecommender):
@@ -117,9 +118,8 @@ class KRDN(GraphRecommender, KnowledgeRecommender):
         chance = 0.5 + 0.5 * torch.rand(self.context_hops, self.triples.n_edges)
         self.structure_logits = nn.Parameter(torch.logit(chance, eps=1e-6))
         self.to(self.device)
-        self._structure_adam = torch.optim.Adam(
-            [self.structure_logits], lr=config["structure_learning_rate"], fused=True
-        )
+        rate = config["structure_learning_rate"]
+        self._structure_adam = own_adam([self.structure_logits], rate, config)
 
     def own_optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizer of the structure logits."""

@@ -22,6 +22,7 @@ from recbole_slif.graph.sparse import SparseOperator
 from recbole_slif.layers.denoiser import Denoiser
 from recbole_slif.layers.diffusion import GaussianDiffusion
 from recbole_slif.layers.hidden_chain import HiddenChain
+from recbole_slif.phases import own_adam
 
 
 class GraphGeneration(nn.Module):
@@ -89,7 +90,7 @@ class GraphGeneration(nn.Module):
         own = self.settings["denoiser_learning_rate"]
         rate = self.settings["learning_rate"] if own is None else own
         return {
-            name: torch.optim.Adam(denoiser.parameters(), lr=rate, fused=True)
+            name: own_adam(denoiser.parameters(), rate, self.settings)
             for name, denoiser in zip(names, self.denoisers, strict=True)
         }
 
