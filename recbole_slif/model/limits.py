@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from recbole_slif.errors import ConfigError
@@ -19,11 +20,11 @@ def require_share(settings: Any, *keys: str) -> None:
             raise ConfigError(f"{key} must be at least 0 and below 1, not {value}")
 
 
-def require_layers(settings: Any) -> None:
-    """Check that `layers` names a width.
+def require_layers(widths: Sequence[int]) -> None:
+    """Check that the key `layers` names a width.
 
     Raises:
         ConfigError: it names none.
     """
-    if not settings["layers"]:
+    if not widths:
         raise ConfigError("layers must name the width of at least one layer")

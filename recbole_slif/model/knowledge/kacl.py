@@ -130,7 +130,7 @@ class KACL(GraphRecommender, KnowledgeRecommender):
         }
 
     def _check_settings(self) -> None:
-        require_layers(self.settings)
+        require_layers(self.settings["layers"])
         require_share(self.settings, "feat_dropout", "attn_dropout")
 
     def _start_parameters(self) -> None:

@@ -91,7 +91,7 @@ class KGAT(GraphRecommender, KnowledgeRecommender):
         """
         super().__init__(config, dataset)
         self.settings = config
-        require_layers(config)
+        require_layers(config["layers"])
         size = config["embedding_size"]
         self.mess_dropout: float = config["mess_dropout"]
         self.n_knowledge_entities: int = dataset.knowledge.n_entities
