@@ -56,7 +56,8 @@ class NGCF(GraphRecommender, GeneralRecommender):
     SIGIR 2019. Official code: https://github.com/xiangwang1223/neural_graph_collaborative_filtering
     (no licence stated). Departures from it: as in the paper, the two terms are added before the
     activation and the adjacency is the symmetric one (that code activates each term and averages
-    neighbours by default); the normalised rows enter the next layer, as in RecBole. The penalty is
+    neighbours by default); the normalised rows enter the next layer, and rows and weights are drawn
+    Xavier-normal with biases at 0, as in RecBole (there Xavier-uniform, biases too). The penalty is
     on the ego rows, the parameters themselves, and squared; RecBole penalises the propagated rows,
     not squared: `reg_rows: propagated` with `require_pow: False`.
     """

@@ -65,8 +65,9 @@ class KGIN(GraphRecommender, KnowledgeRecommender):
     behind Interactions with Knowledge Graph for Recommendation", WWW 2021. Official code:
     https://github.com/huangtinglin/Knowledge_Graph_based_Intent_Network (no licence stated), which
     is followed, the penalty on propagated rows included. Departures from it: each edge is dropped
-    by its own draw instead of an exact number of them, and `ind: mi` contrasts the intents as the
-    paper says, where that code contrasts the relations.
+    by its own draw instead of an exact number of them, at a rate that is the share kept there
+    (at .5 the same); users' and entities' rows are drawn as a table each, there as one; and `ind:
+    mi` contrasts the intents as the paper says, where that code contrasts the relations.
 
     RecBole's KGIN differs. Each has a key that gives its behaviour, but for the first:
 

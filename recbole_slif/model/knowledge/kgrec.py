@@ -78,9 +78,10 @@ class KGRec(GraphRecommender, KnowledgeRecommender):
       trained; here it is, and `skip_last_relation: True` gives the released behaviour;
     - a relation keeps at least one triple in each step, and each half of M is at most a quarter of
       the step's triples, which matters on tiny graphs alone;
-    - its contrast holds the positive twice in the denominator: so does ours by default, and
-      `cl_positive_twice: False` gives the usual form;
-    - an item's mean score over no triples counts as 1, as head and as tail alike.
+    - its rate of node dropout is the share that it keeps, which at .5 is the same.
+
+    As there, the contrast holds the positive twice in the denominator (`cl_positive_twice: False`
+    gives the usual form), and an item's mean score over no triples counts as 1.
     """
 
     loss_names = ("bpr", "reconstruction", "contrast")

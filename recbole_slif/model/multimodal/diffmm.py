@@ -74,12 +74,12 @@ class DiffMM(GraphRecommender, GeneralRecommender):
     Model for Recommendation", MM 2024. Official code: https://github.com/HKUDS/DiffMM (no licence
     stated), which is followed. Departures from it:
 
-    - it picks the best epoch on the test set and never reads the validation set; here selection
-      sees validation only, and there is no key to change that;
+    - it picks the best epoch on the test set, here validation alone does, without a key for theirs;
     - the item it puts first starts from the clean row and is mostly one the user has, so its graphs
       predict little: `rebuild_observed: True` gives that behaviour;
     - it divides the ranking loss by the nominal batch size; here a smaller last batch counts fully;
-    - noise is drawn on the CPU, and items are picked without a Python loop.
+    - with `sampling_steps` above 0 as many steps are undone as were made; it undoes all T;
+    - the maps of `trans: 1` start Xavier-uniform with biases at 0.
     """
 
     loss_names = ("bpr", "penalty", "contrast")
