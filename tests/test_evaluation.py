@@ -156,6 +156,20 @@ def test_sampled_protocol_stays_recboles(folder):
     )
 
 
+def test_sampled_validation_scores_the_model_as_it_is(folder):
+    changes = {"eval_args": {"mode": "uni10"}, "learning_rate": 0.1, "epochs": 3}
+    config, model, bundle = build(folder, "LightGCN", **changes)
+    fits = []
+
+    def look(epoch, score):
+        with torch.no_grad():
+            fits.append(torch.equal(model.score_tables()[1], model.forward()[1]))
+
+    trainer = SlifTrainer(config, model)
+    trainer.fit(bundle.train_data, bundle.valid_data, saved=False, callback_fn=look)
+    assert fits == [True] * 3
+
+
 def test_users_means_are_the_figures(folder):
     config, bundle, valid, _ = loaders(folder, metrics=RANKING)
     model = Tables(bundle.dataset, 2, ties=False)

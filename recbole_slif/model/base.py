@@ -10,9 +10,23 @@ import torch
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from recbole_slif.graph.table_storage import stored_tables
 from recbole_slif.phases import Phase
+
+
+class _Steps:
+    """Counts the steps of all optimizers: fused ones write to parameters but raise no version."""
+
+    taken = 0
+
+    @classmethod
+    def count(cls, *_: Any) -> None:
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)
 
 
 def xavier_table(rows: int, size: int) -> nn.Embedding:
@@ -106,10 +120,10 @@ class GraphRecommender(AbstractRecommender):
     def score_tables(self) -> tuple[Tensor, Tensor]:
         """Return the evaluation tables `[n_users, d]`, `[n_items, d]`, propagated once.
 
-        The cache is keyed by the parameters' in-place version counters, so a training step can
-        never be followed by stale scores.
+        The cache is keyed by the steps that optimizers have taken and by the parameters' in-place
+        version counters, so a training step can never be followed by stale scores.
         """
-        versions = tuple(parameter._version for parameter in self.parameters())
+        versions = (_Steps.taken, *(parameter._version for parameter in self.parameters()))
         if self._table_cache is None or self._table_cache[0] != versions:
             was_training = self.training
             self.eval()

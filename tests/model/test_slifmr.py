@@ -331,11 +331,29 @@ def test_a_restored_epoch_state_gives_the_same_scores_to_the_bit(merge):
         assert torch.equal(ours, theirs)
 
 
-def test_a_training_step_clears_the_cached_tables():
+@pytest.mark.parametrize("kind", ["adam", "fused"])
+def test_a_training_step_clears_the_cached_tables(kind):
     model = trained()
     before = model.score_tables()[1]
     assert model.score_tables()[1] is before
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=kind == "fused")
     total(model).backward()
     optimizer.step()
     assert not torch.equal(model.score_tables()[1], before)
+
+
+def test_the_loop_feeds_back_items_of_steps_that_no_evaluation_came_after():
+    model = build(sge_start=3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)
+    for epoch in range(3):
+        model.pre_epoch(epoch)
+        optimizer.zero_grad()
+        total(model).backward()
+        optimizer.step()
+        if epoch == 1:
+            model.score_tables()
+    with torch.no_grad():
+        unified = model.eval().forward()[1]
+    model.train().pre_epoch(3)
+    expected = graph_oracle.knn(unified.double().numpy(), 2)
+    np.testing.assert_allclose(model.self_loop.latest.toarray(), expected, atol=1e-5)
