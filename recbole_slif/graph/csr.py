@@ -1,9 +1,12 @@
-"""Torch's own compressed matrices, which its sparse products take."""
+"""Compressed matrices as torch's sparse products take them, and as tensors for a checkpoint."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -26,3 +29,24 @@ def csr_tensor(starts: Tensor, columns: Tensor, values: Tensor, width: int) -> T
     """
     size = (starts.numel() - 1, width)
     return torch.sparse_csr_tensor(starts, columns, values, size=size, check_invariants=False)
+
+
+def matrix_state(matrix: sp.csr_array, name: str) -> dict[str, Tensor]:
+    """Return copies of a matrix's parts, with short indices where they suffice, `name` in front."""
+    short = max(matrix.nnz, *matrix.shape) <= np.iinfo(np.int32).max
+    width = np.int32 if short else np.int64
+    return {
+        f"{name}_indptr": torch.from_numpy(matrix.indptr.astype(width)),
+        f"{name}_indices": torch.from_numpy(matrix.indices.astype(width)),
+        f"{name}_data": torch.from_numpy(matrix.data.copy()),
+    }
+
+
+def matrix_of_state(
+    state: Mapping[str, Tensor], name: str, shape: tuple[int, int]
+) -> sp.csr_array | None:
+    """Return the matrix of `shape` that `matrix_state` took apart; None where there is none."""
+    if f"{name}_data" not in state:
+        return None
+    tensors = (state[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
+    return sp.csr_array(tuple(tensor.cpu().numpy() for tensor in tensors), shape=shape)

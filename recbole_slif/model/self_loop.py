@@ -18,6 +18,7 @@ from torch import Tensor
 from recbole_slif.errors import ConfigError
 from recbole_slif.graph.approximate import approximate_top_k_cosine, load_faiss
 from recbole_slif.graph.bipartite import bipartite_operator
+from recbole_slif.graph.csr import matrix_of_state, matrix_state
 from recbole_slif.graph.item_item import Search, knn_graph, merge_graphs, top_k_cosine
 from recbole_slif.graph.knowledge import KnowledgeEdges, KnowledgeGraph, with_inverse
 from recbole_slif.graph.pruning import draw_edges, keep_weights, keep_weights_knowledge
@@ -166,25 +167,21 @@ class SelfLoop:
         return self._assemble(None, None)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the correlation graphs as tensors for a checkpoint."""
+        """Return the correlation graphs as tensors for a checkpoint; one that is both goes once."""
         found = {"base_share": torch.tensor(self.base_share, dtype=torch.float64)}
-        for name, graph in (("latest", self.latest), ("merged", self.merged)):
-            if graph is not None:
-                found[f"{name}_indptr"] = torch.from_numpy(graph.indptr.astype(np.int64))
-                found[f"{name}_indices"] = torch.from_numpy(graph.indices.astype(np.int64))
-                found[f"{name}_data"] = torch.from_numpy(graph.data.copy())
+        if self.latest is not None:
+            found |= matrix_state(self.latest, "latest")
+        if self.merged is not None and self.merged is not self.latest:
+            found |= matrix_state(self.merged, "merged")
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state` gave."""
         self.base_share = float(state["base_share"])
-        for name in ("latest", "merged"):
-            graph = None
-            if f"{name}_data" in state:
-                tensors = (state[f"{name}_{part}"] for part in ("data", "indices", "indptr"))
-                parts = (tensor.cpu().numpy() for tensor in tensors)
-                graph = sp.csr_array(tuple(parts), shape=(self.n_items, self.n_items))
-            setattr(self, name, graph)
+        shape = (self.n_items, self.n_items)
+        self.latest = matrix_of_state(state, "latest", shape)
+        merged = matrix_of_state(state, "merged", shape)
+        self.merged = self.latest if merged is None else merged
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, stream, epoch])

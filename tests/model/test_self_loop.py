@@ -257,6 +257,32 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(merge):
     assert (dense(found.full_graphs().correlation) == dense(other.full_graphs().correlation)).all()
 
 
+@pytest.mark.parametrize("merge", ["replace", "ema", "accumulate"])
+def test_a_state_holds_each_graph_once_with_short_indices(merge):
+    found = loop(sge_merge=merge)
+    for seed in range(2):
+        found.refresh(unified(seed))
+    state = found.state()
+    names = {name for name in state if name.endswith("_data")}
+    assert names == {"latest_data"} | ({"merged_data"} if merge != "replace" else set())
+    for name, part in state.items():
+        if not name.endswith(("_data", "share")):
+            assert part.dtype == torch.int32, name
+
+
+def test_a_state_of_both_graphs_with_long_indices_is_still_read():
+    found, other = loop(), loop()
+    found.refresh(unified())
+    state = {
+        f"{name}_{part}": torch.from_numpy(getattr(found.latest, part).astype(kind))
+        for name in ("latest", "merged")
+        for part, kind in (("indptr", np.int64), ("indices", np.int64), ("data", np.float32))
+    }
+    other.load_state({"base_share": torch.tensor(1.0), **state})
+    for graph in (other.latest, other.merged):
+        np.testing.assert_array_equal(graph.toarray(), found.latest.toarray())
+
+
 def test_an_empty_state_forgets_the_graph():
     found = loop()
     empty = found.state()
