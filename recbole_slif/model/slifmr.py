@@ -109,10 +109,9 @@ class SLIFMR(GraphRecommender, KnowledgeRecommender):
             self._full_graphs = None
             self.clear_tables()
         self._training_graphs = self.self_loop.training_graphs(epoch)
-        if self.knowledge_branch is not None and self.settings["attn_refresh"] == "epoch":
-            self.knowledge_branch.refresh(
-                self.entity_embedding.weight, self._training_graphs.triples
-            )
+        branch, depth = self.knowledge_branch, self._depth("knowledge")
+        if branch is not None and depth and self.settings["attn_refresh"] == "epoch":
+            branch.refresh(self.entity_embedding.weight, self._training_graphs.triples)
 
     def epoch_state(self) -> dict[str, Tensor]:
         """Return the correlation graph in force."""

@@ -64,10 +64,11 @@ def test_each_of_separate_tables_is_read_by_a_view(changes):
     assert all(table.grad is not None and table.grad.any() for table in tables)
 
 
-def test_without_layers_no_edge_is_weighed_nor_its_relation_penalised(monkeypatch):
-    model = build(n_layers_knowledge=0, reg_weight=0.1)
-    model.pre_epoch(0)
+@pytest.mark.parametrize("refresh", ["step", "epoch"])
+def test_without_layers_no_edge_is_weighed_nor_its_relation_penalised(monkeypatch, refresh):
+    model = build(n_layers_knowledge=0, reg_weight=0.1, attn_refresh=refresh)
     monkeypatch.setattr(type(model.knowledge_branch.relational_attention), "attention", None)
+    model.pre_epoch(0)
     total(model).backward()
     assert not [p for p in model.knowledge_branch.parameters() if p.grad is not None]
 
