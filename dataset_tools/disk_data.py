@@ -24,6 +24,7 @@ from recbole_slif.data.protocol import (
     option,
     parts_by_rank,
 )
+from recbole_slif.data.reading import different_columns
 from recbole_slif.errors import DataError
 
 from .atomic_pieces import pieces_of
@@ -183,12 +184,9 @@ def _number_interactions(
                 notes[f"{path.name}: {note}"] += count
             for name in sorted(keep - set(types)):
                 notes[f"{path.name}: no column '{name}', which load_col names"] += 1
-            heads.append(tuple(types))
-        if len(set(heads)) > 1:
-            names = ", ".join(path.name for path, _ in files)
-            raise DataError(
-                f"{files[0][0].parent}: {names} have different columns; make them equal"
-            )
+            heads.append(types)
+        if any(head != heads[0] for head in heads):
+            raise different_columns(path for path, _ in files)
         if not len(store):
             raise DataError(f"{files[0][0]}: no interactions below the header; add one a line")
         rows, tokens = store.finish()

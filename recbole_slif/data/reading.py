@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from recbole_slif.data.locate import missing_file
 from recbole_slif.data.protocol import option
 from recbole_slif.data.tables import read_table
 from recbole_slif.errors import DataError
+
+
+def different_columns(paths: Iterable[Path]) -> DataError:
+    """Return the error for interaction files that cannot be joined to one table."""
+    first, *others = paths
+    names = ", ".join(path.name for path in (first, *others))
+    return DataError(
+        f"{first.parent}: {names} have different columns, or other types for them; make them equal"
+    )
 
 
 class CheckedReading(KnowledgeBasedDataset):
@@ -33,11 +43,15 @@ class CheckedReading(KnowledgeBasedDataset):
     _files: list[tuple[Path, int]]
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        tables = [self._load_feat(path, FeatureSource.INTERACTION) for path, _ in self._files]
-        widths = {tuple(table.columns) for table in tables}
-        if len(widths) > 1:
-            names = ", ".join(path.name for path, _ in self._files)
-            raise DataError(f"{dataset_path}: {names} have different columns; make them equal")
+        tables, heads = [], []
+        longest: Counter[str] = Counter()
+        for path, _ in self._files:
+            tables.append(self._load_feat(path, FeatureSource.INTERACTION))
+            heads.append({name: self.field2type[name] for name in tables[-1]})
+            longest |= Counter({name: self.field2seqlen[name] for name in tables[-1]})
+        if any(head != heads[0] for head in heads):
+            raise different_columns(path for path, _ in self._files)
+        self.field2seqlen |= dict(longest)
         self.inter_feat = pd.concat(tables, ignore_index=True)
         if self.inter_feat.empty:
             path = Path(dataset_path) / self._files[0][0].name

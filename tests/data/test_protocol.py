@@ -197,3 +197,30 @@ def test_train_wins_over_test_whatever_the_times(make_dataset, make_config):
         set(),
         {("u1", "i0")},
     ]
+
+
+PUBLIC = ["user_id:token", "item_id:token", "tags:token_seq", "rating:float"]
+COLUMNS = {"inter": ["user_id", "item_id", "tags", "rating"]}
+
+
+def test_sequences_keep_the_length_of_the_longest_in_any_file(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    write_table(folder / "toy.train.inter", PUBLIC, [("u0", "i0", "a b c", 1), ("u1", "i1", "", 2)])
+    write_table(folder / "toy.test.inter", PUBLIC, [("u0", "i1", "c", 3)])
+    _, (train, _, test) = split(make_config, load_col=COLUMNS, modalities=[])
+    tags = {tuple(train.id2token("tags", row)) for row in train.inter_feat["tags"].numpy()}
+    assert tags == {("a", "b", "c"), ("[PAD]",) * 3}
+    assert test.id2token("tags", test.inter_feat["tags"].numpy()[0]).tolist()[0] == "c"
+
+
+def test_public_files_may_order_their_columns_alike_or_not(make_dataset, make_config):
+    folder = make_dataset(benchmark=True)
+    rows = [("u0", "i0", "a", 1), ("u1", "i1", "b", 2)]
+    write_table(folder / "toy.train.inter", PUBLIC, rows)
+    write_table(folder / "toy.test.inter", PUBLIC[::-1], [(5, "c", "i1", "u0")])
+    _, (_, _, test) = split(make_config, load_col=COLUMNS, modalities=[])
+    assert tokens(test) == {("u0", "i1")} and test.inter_feat["rating"].tolist() == [5.0]
+    header = [*PUBLIC[:3], "rating:token"]
+    write_table(folder / "toy.test.inter", header, [("u0", "i1", "c", "5")])
+    with pytest.raises(DataError, match=r"toy\.train\.inter, toy\.test\.inter.*other types"):
+        split(make_config, load_col=COLUMNS, modalities=[])
