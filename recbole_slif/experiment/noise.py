@@ -182,6 +182,9 @@ def _disturb_triples(data: SplitData, level: float, seed: int) -> SplitData:
     whole = dataset.fresh()
     heads, relations, tails = columns
     whole._knowledge = replace(graph, heads=heads, relations=relations, tails=tails)
+    if dataset.kg_reverse_r:  # as RecBole adds them: from the tail, by a relation of its own
+        inverse = tails, relations + graph.n_relations - 1, heads
+        columns = [np.concatenate(pair) for pair in zip(columns, inverse, strict=True)]
     whole.kg_feat = Interaction(
         {name: torch.from_numpy(column) for name, column in zip(names, columns, strict=True)}
     )

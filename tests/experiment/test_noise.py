@@ -142,6 +142,22 @@ def test_triple_noise_is_nested_and_reaches_models_and_loaders(data, make_config
     assert (graph.linked == data.dataset.knowledge.linked).all()
 
 
+def test_triple_noise_keeps_a_reverse_triple_of_each(make_dataset, make_config):
+    make_dataset()
+    plain = read_data(make_config("CKE", kg_reverse_r=True))
+    for data in (plain, add_noise(plain, Noise("kg", 0.5), 3)):
+        feat, graph = data.parts[0].kg_feat, data.dataset.knowledge
+        names = ("head_id", "relation_id", "tail_id")
+        forth, back = ([feat[name][half].tolist() for name in names] for half in halves(feat))
+        assert forth == [graph.heads.tolist(), graph.relations.tolist(), graph.tails.tolist()]
+        assert back == [forth[2], [one + graph.n_relations - 1 for one in forth[1]], forth[0]]
+        assert max(back[1]) < data.dataset.relation_num - 1
+
+
+def halves(feat):
+    return slice(None, len(feat) // 2), slice(len(feat) // 2, None)
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_features_are_dropped_item_by_item(data, level):
     noisy = add_noise(data, Noise("modality", level), 3)
