@@ -23,6 +23,11 @@ _MODE = re.compile(r"^(?:full|labeled|(?:uni|pop)[1-9][0-9]*)$")
 _INTERVAL = re.compile(r"[\[(]([^,]*),([^,]*)[\])]")
 COLUMN_MAPPINGS = ("val_interval", "threshold", "discretization", "seq_len", "preload_weight")
 """Mappings whose keys are names of columns."""
+_DISTINCT = (
+    ("USER_ID_FIELD", "ITEM_ID_FIELD"),
+    ("ITEM_ID_FIELD", "ENTITY_ID_FIELD"),
+    ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
+)
 _READ_ANYWAY = ("inter", "user", "item", "kg", "link")
 _INTERVALS = (
     "user_inter_num_interval",
@@ -55,6 +60,7 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
         check_kind(settings["metrics"], phase_mode)
     check_effect(settings, modes)
     check_files(settings)
+    check_fields(settings)
     for key in _INTERVALS:
         if settings.get(key) is not None:
             check_interval(key, settings[key])
@@ -69,10 +75,34 @@ def check_mappings(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    for key in (*COLUMN_MAPPINGS, "unload_col"):
+    for key in (*COLUMN_MAPPINGS, "unload_col", "unused_col"):
         value = settings.get(key)
         if value and not isinstance(value, Mapping):
             raise ConfigError(f"{key} must be a mapping such as {{name: ...}}, not {value}.")
+
+
+def check_fields(settings: Mapping[str, Any]) -> None:
+    """Check names of columns against one another, and what is done with columns.
+
+    Raises:
+        ConfigError: naming the keys.
+    """
+    for keys in _DISTINCT:
+        names = [settings[key] for key in keys]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{', '.join(keys)}: each needs a column of its own, not {names}.")
+    if settings.get("rm_dup_inter") not in (None, "first", "last"):
+        raise ConfigError(f"rm_dup_inter is first or last, not '{settings['rm_dup_inter']}'.")
+    if settings.get("normalize_field") and settings.get("normalize_all"):
+        raise ConfigError("normalize_field: normalize_all takes all columns; leave one out.")
+    for name, length in (settings.get("seq_len") or {}).items():
+        if not is_count(length):
+            raise ConfigError(f"seq_len: {name}: a whole number from 1 on, not {length}.")
+
+
+def is_count(number: Any) -> bool:
+    """Tell whether it is a whole number from 1 on."""
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
@@ -189,6 +219,14 @@ def check_files(settings: Mapping[str, Any]) -> None:
         )
     if settings.get("seq_separator") == "":
         raise ConfigError("seq_separator must be at least one character; leave it out for a blank.")
+    known = (*_READ_ANYWAY, *map(str, settings.get("additional_feat_suffix") or ()))
+    for key in ("load_col", "unload_col", "unused_col"):
+        for suffix in settings.get(key) or {}:
+            if suffix not in known:
+                near = nearest(str(suffix), known)
+                raise ConfigError(
+                    f"{key}: no file .{suffix} is read{near}; additional_feat_suffix names others."
+                )
     for suffix in settings.get("unload_col") or {}:
         names = settings["load_col"].get(suffix)
         if names and names != "*":
@@ -245,13 +283,17 @@ def _check_split(split: Any) -> None:
     if "LS" in split and held_out not in _HELD_OUT:
         raise ConfigError(f"eval_args: LS is one of {', '.join(_HELD_OUT)}, not '{held_out}'.")
     if "RS" in split and not _are_shares(shares):
-        raise ConfigError(f"eval_args: RS is three shares for train, valid, test, not {shares}.")
+        raise ConfigError(
+            f"eval_args: RS is a list of three shares for train, valid, test, not {shares}."
+        )
 
 
 def _are_shares(shares: Any) -> bool:
-    if not isinstance(shares, (list, tuple)) or len(shares) != 3:
+    if not isinstance(shares, list) or len(shares) != 3:
         return False
-    numbers = [share for share in shares if isinstance(share, (int, float)) and share >= 0]
+    numbers = [
+        share for share in shares if isinstance(share, (int, float)) and 0 <= share < math.inf
+    ]
     return len(numbers) == 3 and shares[0] > 0
 
 
@@ -267,7 +309,7 @@ def check_negatives(wanted: Mapping[str, Any]) -> None:
     if distribution not in ("uniform", "popularity", "none", "None", None):
         raise ConfigError(f"{key}: distribution is uniform or popularity, not '{distribution}'.")
     number = wanted.get("sample_num", 1)
-    if number != "none" and not (isinstance(number, int) and number >= 1):
+    if number != "none" and not is_count(number):
         raise ConfigError(f"{key}: sample_num must be a whole number from 1 on, not {number}.")
     alpha = wanted.get("alpha", 1.0)
     if not isinstance(alpha, (int, float)) or not math.isfinite(alpha):

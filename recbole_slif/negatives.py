@@ -9,13 +9,14 @@ from recbole_slif.errors import ConfigError
 
 
 def draws_negatives(settings: Any) -> bool:
-    """Tell whether the loader draws negatives; a distribution `none`, as a text too, is no draw.
+    """Tell whether the loader draws negatives; `none` for distribution or number is no draw.
 
     Args:
         settings: a configuration with `train_neg_sample_args`.
     """
     wanted: Mapping[str, Any] = settings["train_neg_sample_args"] or {}
-    return wanted.get("distribution") not in (None, "None", "none")
+    drawn = wanted.get("distribution") not in (None, "None", "none")
+    return drawn and wanted.get("sample_num") != "none"
 
 
 def refuse_negatives(settings: Any, why: str) -> None:

@@ -22,6 +22,8 @@ def test_metrics_and_valid_metric_are_checked_together():
     [("eval_args", {"spilt": 1}, "'spilt' is none of split, group_by.*'split'"),
      ("eval_args", {"split": {"XX": [1]}}, "split is "),
      ("eval_args", {"split": {"RS": [0.8, 0.2]}}, "three shares"),
+     ("eval_args", {"split": {"RS": (0.8, 0.1, 0.1)}}, "a list of three shares"),
+     ("eval_args", {"split": {"RS": [float("inf"), 0.1, 0.1]}}, "a list of three shares"),
      ("eval_args", {"split": {"LS": "all"}}, "LS is one of"),
      ("eval_args", {"group_by": "item"}, "group_by is user or none"),
      ("eval_args", {"group_by": "User"}, "not 'User'"),
@@ -31,6 +33,8 @@ def test_metrics_and_valid_metric_are_checked_together():
      ("train_neg_sample_args", {"sample_nm": 2}, "did you mean 'sample_num'"),
      ("train_neg_sample_args", {"distribution": "gauss"}, "uniform or popularity"),
      ("train_neg_sample_args", {"sample_num": 0}, "from 1 on"),
+     ("train_neg_sample_args", {"sample_num": True}, "from 1 on"),
+     ("train_neg_sample_args", {"sample_num": "none"}, "BPR learns from pairs"),
      ("train_neg_sample_args", {"dynamic": True}, "candidate_num"),
      ("train_neg_sample_args", {"dynamic": True, "candidate_num": "x"}, "whole number, not x"),
      ("train_neg_sample_args", {"candidate_num": -1}, "whole number, not -1"),
@@ -40,6 +44,16 @@ def test_metrics_and_valid_metric_are_checked_together():
      ("user_inter_num_interval", "[1.2.3,5]", "no interval"),
      ("user_inter_num_interval", "[nan,5]", "no interval"),
      ("user_inter_num_interval", "[1,2,3]", "no interval"),
+     ("rm_dup_inter", "lats", "first or last, not 'lats'"),
+     ("seq_len", {"tags": 0}, "tags: a whole number from 1 on, not 0"),
+     ("seq_len", {"tags": "x"}, "tags: a whole number from 1 on, not x"),
+     ("load_col", {"items": ["title"]}, "no file .items is read; did you mean 'item'"),
+     ("unload_col", {"usr": ["age"]}, "no file .usr is read"),
+     ("unused_col", {"net": ["age"]}, "no file .net is read"),
+     ("unused_col", ["age"], "must be a mapping"),
+     ("ITEM_ID_FIELD", "user_id", "each needs a column of its own"),
+     ("ENTITY_ID_FIELD", "item_id", "each needs a column of its own"),
+     ("TAIL_ENTITY_ID_FIELD", "head_id", "each needs a column of its own"),
      ("field_separator", "", "one character.*not ''"),
      ("field_separator", "ab", "one character"),
      ("field_separator", "ü", "one character"),
@@ -68,6 +82,11 @@ def test_groups_as_recbole_reads_them(group):
 def test_models_of_whole_rows_take_no_negatives(model):
     wanted = "uniform" if model == "LightGCN" else "none"
     assert make(model)["train_neg_sample_args"]["distribution"] == wanted
+
+
+def test_columns_are_normalized_by_one_key():
+    given = {"normalize_all": True, "normalize_field": ["rating"]}
+    refused("normalize_field: normalize_all takes all", overrides=given)
 
 
 def test_negatives_may_be_null_where_the_model_does_without():

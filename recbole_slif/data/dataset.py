@@ -13,7 +13,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 
-from recbole_slif.data.columns import check_columns
+from recbole_slif.data.columns import check_columns, check_times
 from recbole_slif.data.features import ModalityFeatures, choose_modalities, load_features
 from recbole_slif.data.linking import clean_links, join_items_and_entities
 from recbole_slif.data.locate import feature_files, feature_folders, resolve_folder
@@ -37,7 +37,8 @@ def nothing_to_train_on(name: str) -> DataError:
     """Return the error for a data set that has no training interactions."""
     return DataError(
         f"data set '{name}': no training interactions are left after filtering; check "
-        "val_interval, user_inter_num_interval, item_inter_num_interval and unlinked_items"
+        "val_interval, user_inter_num_interval, item_inter_num_interval, unlinked_items, and the "
+        "tokens of .user and .item (filter_inter_by_user_or_item)"
     )
 
 
@@ -75,7 +76,9 @@ class MultimodalKGDataset(CheckedReading):
         self._split_sizes: tuple[int, ...] = ()
 
     def _init_alias(self) -> None:
-        check_columns(self.config, self.field2type)
+        names = self._build_feat_name_list()
+        files = {name.removesuffix("_feat"): list(getattr(self, name)) for name in names}
+        check_columns(self.config, self.field2type, files)
         super()._init_alias()
 
     # ---- filtering -----------------------------------------------------------------------------
@@ -216,7 +219,7 @@ class MultimodalKGDataset(CheckedReading):
         for field in self.alias["entity_id"]:
             if field not in names:
                 for feat in self.field2feats(field):
-                    feat[field] = joined.new_id[feat[field].to_numpy()]
+                    feat[field] = [joined.new_id[cell] for cell in feat[field]]
         # A real entity's token wins over an unlinked item's that happens to read the same.
         tokens = joined.entity_tokens
         linked = np.flatnonzero(joined.linked)
@@ -321,11 +324,7 @@ class MultimodalKGDataset(CheckedReading):
         """
         if option(self.config, "eval_args", {}).get("order") != "TO":
             return
-        if self.time_field not in self.inter_feat:
-            raise ConfigError(
-                f"eval_args: order TO needs the column '{self.time_field}' of the interactions; "
-                "read it with load_col, or set TIME_FIELD to its name"
-            )
+        check_times(self.config, self.inter_feat)
         self.inter_feat = self.inter_feat.sort_values(
             self.time_field, kind="stable", ignore_index=True
         )

@@ -28,6 +28,24 @@ def different_columns(paths: Iterable[Path]) -> DataError:
     )
 
 
+def _finite(path: str | Path, name: str, texts: np.ndarray) -> np.ndarray:
+    """Return texts as numbers.
+
+    Raises:
+        DataError: one of them is no number, or not a finite one.
+    """
+    try:
+        numbers = texts.astype(np.float64)
+        if np.isfinite(numbers).all():
+            return numbers
+    except ValueError:
+        pass
+    raise DataError(
+        f"{path}: column '{name}' holds '{' '.join(texts)}', which are no finite numbers; correct "
+        "them or leave the cell empty"
+    )
+
+
 class CheckedReading(KnowledgeBasedDataset):
     """Replaces RecBole's file reading; ids, filters and splits are the subclass's.
 
@@ -58,6 +76,20 @@ class CheckedReading(KnowledgeBasedDataset):
             raise DataError(f"{path}: no interactions below the header; add one a line")
         sizes = [len(table) for table in tables]
         self._phase = np.repeat([phase for _, phase in self._files], sizes)
+
+    def _load_user_or_item_feat(
+        self, token: str, dataset_path: str, source: FeatureSource, field_name: str
+    ) -> Any:
+        name = f"{token}.{source.value}"
+        if self.config["load_col"].get(source.value) and not (Path(dataset_path) / name).is_file():
+            self.notes[f"no {name}, of which load_col names columns"] += 1
+        return super()._load_user_or_item_feat(token, dataset_path, source, field_name)
+
+    def _load_additional_feat(self, token: str, dataset_path: str) -> None:
+        for suffix in option(self.config, "additional_feat_suffix", ()):
+            if not (Path(dataset_path) / f"{token}.{suffix}").is_file():
+                raise missing_file(Path(dataset_path), f"{token}.{suffix}")
+        super()._load_additional_feat(token, dataset_path)
 
     def _get_load_and_unload_col(self, source: Any) -> tuple[Any, Any]:
         # The key load_col differs between model types in RecBole; the graph must not.
@@ -91,6 +123,10 @@ class CheckedReading(KnowledgeBasedDataset):
         )
         for note, count in table.notes.items():
             self.notes[f"{Path(filepath).name}: {note}"] += count
+        whose = {FeatureSource.USER: self.uid_field, FeatureSource.ITEM: self.iid_field}.get(source)
+        if whose is not None:
+            repeated = int(table.frame.duplicated(whose).sum())
+            self.notes[f"{Path(filepath).name}: further lines of one {whose}, dropped"] += repeated
         for name in sorted(set(keep or ()) - set(table.types)):
             self.notes[f"{Path(filepath).name}: no column '{name}', which load_col names"] += 1
         for name, kind in table.types.items():
@@ -106,15 +142,12 @@ class CheckedReading(KnowledgeBasedDataset):
     def _parse_sequences(self, path: str | Path, name: str, kind: str, cells: pd.Series) -> list:
         separator = option(self.config, "seq_separator", " ")
         limit = option(self.config, "seq_len", {}).get(name)
-        convert = float if kind == "float_seq" else str
-        dtype = np.float64 if kind == "float_seq" else object
-        try:
-            rows = [
-                np.array([convert(part) for part in cell.split(separator) if part], dtype=dtype)
-                for cell in cells
-            ]
-        except ValueError as error:
-            raise DataError(f"{path}: column '{name}': {error}") from error
+        rows = [
+            np.array([part for part in cell.split(separator) if part], dtype=object)
+            for cell in cells
+        ]
+        if kind == "float_seq":
+            rows = [_finite(path, name, row) for row in rows]
         longest = max(map(len, rows), default=0)
         self.field2seqlen[name] = min(longest, limit) if limit else longest
         return [row[:limit] for row in rows]

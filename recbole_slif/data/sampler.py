@@ -40,8 +40,14 @@ class _Draws:
     @cached_property
     def _weights(self) -> tuple[np.ndarray, np.ndarray]:
         counts = self._popularity()
-        weights = np.where(counts > 0, np.maximum(counts, 1).astype(float) ** self.alpha, 0.0)
-        return weights, np.cumsum(weights)
+        with np.errstate(over="ignore"):
+            weights = np.where(counts > 0, np.maximum(counts, 1).astype(float) ** self.alpha, 0.0)
+        edges = np.cumsum(weights)
+        if not 0.0 < edges[-1] < np.inf:
+            raise ConfigError(
+                f"train_neg_sample_args: alpha {self.alpha:g} leads beyond what numbers can hold"
+            )
+        return weights, edges
 
     def _draw(self, table: PairTable, rows: np.ndarray) -> np.ndarray:
         if self.distribution == "uniform":

@@ -71,6 +71,15 @@ def test_popularity_ends_for_a_user_who_has_everything_popular():
     assert set(VectorisedSampler(pairs, "popularity").sample_by_key_ids([0], 50).tolist()) == {4, 5}
 
 
+@pytest.mark.parametrize("alpha", [800.0, -2000.0])
+def test_popularity_beyond_what_numbers_hold_is_refused(alpha):
+    train = (np.array([1, 2, 1, 2, 3]), np.array([1, 1, 2, 2, 2]))
+    empty = (np.empty(0, np.int64), np.empty(0, np.int64))
+    sampler = VectorisedSampler(SplitPairs([train, empty, empty], 4, 4), "popularity", alpha)
+    with pytest.raises(ConfigError, match="alpha"):
+        sampler.sample_by_key_ids([0], 4)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_absent_draws_match_enumeration(seed):
     rng = np.random.default_rng(seed)
