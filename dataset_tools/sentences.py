@@ -106,7 +106,7 @@ def put_items(
     """
     lines = read_atomic(path, faults)
     _, head = next(lines, (1, [""]))
-    types = parse_header(path, "\t".join(head).encode(), "\t", "utf-8")
+    types = parse_header(path, "\t".join(head).encode(), "\t")
     others = [name for name in types if name != item_field]
     chosen = list(columns or [name for name in others if name not in _IDS])
     if item_field not in types:

@@ -6,6 +6,7 @@ lines, to name the first one that is wrong.
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -66,7 +67,7 @@ def read_table(
         raise _unreadable(path, error) from error
     notes: Counter[str] = Counter()
     data = _clean(path, data, encoding or "utf-8", notes)
-    return _checked(path, data, separator, encoding or "utf-8", (keep, drop, required), notes)
+    return _checked(path, data, separator, (keep, drop, required), notes)
 
 
 def read_pieces(
@@ -116,7 +117,7 @@ def read_pieces(
                 else:
                     data = head + data
                 rules = (keep, drop, required)
-                yield _checked(path, data, separator, encoding, rules, notes, max(before - 1, 0))
+                yield _checked(path, data, separator, rules, notes, max(before - 1, 0))
                 before += max(lines, 1)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -130,7 +131,6 @@ def _checked(
     path: Path,
     data: bytes,
     separator: str,
-    encoding: str,
     rules: tuple[Collection[str] | None, Collection[str], Collection[str]],
     notes: Counter[str],
     skipped: int = 0,
@@ -141,13 +141,12 @@ def _checked(
         path: The file, for errors.
         data: The header and what is read of the lines below it, cleaned.
         separator: Between cells.
-        encoding: Of the text.
         rules: Fields to keep, to drop and to require.
         notes: What cleaning put right.
         skipped: Lines between the header and the next line of `data`.
     """
     keep, drop, required = rules
-    types = parse_header(path, data, separator, encoding)
+    types = parse_header(path, data, separator)
     missing = [name for name in required if name not in types]
     if missing:
         raise DataError(
@@ -166,7 +165,7 @@ def _checked(
         for name in types
         if (keep is None or name in keep or name in required) and name not in drop
     ]
-    frame = _parse(data, separator, encoding, list(types), wanted)
+    frame = _parse(data, separator, list(types), wanted)
     tidy = _has_no_blanks(data, separator)
     for name in wanted:
         if types[name] == "float":
@@ -180,9 +179,10 @@ def _checked(
 
 
 def _clean(path: Path, data: bytes, encoding: str, notes: Counter[str], before: int = 0) -> bytes:
-    """Return the bytes of a file, or of its lines behind the first `before`, without marks.
+    """Return a file, or its lines behind the first `before`, as UTF-8 without marks.
 
-    These are a byte-order mark and carriage returns.
+    These are a byte-order mark and carriage returns. Bytes of other encodings may be half a sign
+    and read like a separator.
     """
     if not before and data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
@@ -200,24 +200,24 @@ def _clean(path: Path, data: bytes, encoding: str, notes: Counter[str], before: 
     if not before and not data.strip():
         raise DataError(f"{path}: the file is empty; it needs a header line at least, {_HINT}")
     try:
-        data.decode(encoding)
-    except UnicodeDecodeError as error:
+        text = data.decode(encoding)
+        return data if codecs.lookup(encoding).name == "utf-8" else text.encode()
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         line = before + data.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}: line {line}: not {encoding} text; save the file as UTF-8 or set `encoding`"
         ) from error
     except LookupError as error:
         raise DataError(f"encoding: '{encoding}' is not known to Python; use utf-8") from error
-    return data
 
 
-def parse_header(path: Path, data: bytes, separator: str, encoding: str) -> dict[str, str]:
+def parse_header(path: Path, data: bytes, separator: str) -> dict[str, str]:
     """Return field name to type, from a first line like `user_id:token<TAB>item_id:token`.
 
     Raises:
         DataError: It is no such line.
     """
-    head = data.split(b"\n", 1)[0].decode(encoding)
+    head = data.split(b"\n", 1)[0].decode()
     cells = head.split(separator)
     if len(cells) == 1 and head.count(":") > 1:
         raise DataError(
@@ -261,9 +261,7 @@ def _check_widths(path: Path, data: bytes, separator: str, width: int, skipped: 
         )
 
 
-def _parse(
-    data: bytes, separator: str, encoding: str, names: list[str], wanted: list[str]
-) -> pd.DataFrame:
+def _parse(data: bytes, separator: str, names: list[str], wanted: list[str]) -> pd.DataFrame:
     # Quotes are ordinary characters: a title may hold one, and must not swallow lines.
     frame = pd.read_csv(
         io.BytesIO(data),
@@ -276,7 +274,7 @@ def _parse(
         quoting=3,
         na_filter=False,
         lineterminator="\n",
-        encoding=encoding,
+        encoding="utf-8",
         low_memory=False,
     )
     return frame[wanted]

@@ -92,3 +92,15 @@ def test_last_line_needs_no_line_end_and_blank_lines_are_skipped(tmp_path):
 def test_columns_can_be_chosen(tmp_path):
     assert list(read(tmp_path, GOOD, keep={"rating"}).frame) == ["user_id", "item_id", "rating"]
     assert list(read(tmp_path, GOOD, drop={"rating"}).frame) == ["user_id", "item_id"]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "shift_jis", "big5", "cp037", "utf-8-sig"])
+def test_separators_inside_signs_of_other_encodings_part_nothing(tmp_path, encoding):
+    sign = next(
+        sign
+        for sign in map(chr, range(0xE9, 0x9FFF))
+        if b"|" in sign.encode(encoding, "ignore")[1:] or encoding in ("cp037", "utf-8-sig")
+    )
+    content = f"user_id:token|item_id:token\n{sign}|i1\nu2|{sign}\n".encode(encoding)
+    table = read(tmp_path, content, separator="|", encoding=encoding)
+    assert table.frame.to_numpy().tolist() == [[sign, "i1"], ["u2", sign]]
