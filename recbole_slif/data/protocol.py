@@ -68,10 +68,10 @@ def choose_protocol(config: Any, folder: Path, name: str) -> tuple[str, list[tup
     files = interaction_files(folder, name)
     public = [(files[part], phase) for phase, part in enumerate(PHASES) if part in files]
     complete = "train" in files and "test" in files
-    if protocol == "benchmark" or (protocol == "auto" and complete):
-        if not complete:
-            raise missing_file(folder, f"{name}.train.inter", f"{name}.test.inter")
-        return "benchmark", public
+    if protocol == "benchmark" and not complete:
+        raise missing_file(folder, f"{name}.train.inter", f"{name}.test.inter")
+    if protocol in ("benchmark", "auto") and complete:
+        return "benchmark", _public_files(name, public, default_split)
     if protocol == "auto":
         protocol = "ratio_811" if default_split else "eval_args"
     if "all" in files:
@@ -79,6 +79,18 @@ def choose_protocol(config: Any, folder: Path, name: str) -> tuple[str, list[tup
     if not complete:
         raise missing_file(folder, f"{name}.inter (or {name}.train.inter with {name}.test.inter)")
     return protocol, [(path, 0) for path, _ in public]
+
+
+def _public_files(
+    name: str, public: list[tuple[Path, int]], default_split: bool
+) -> list[tuple[Path, int]]:
+    if not default_split:
+        raise ConfigError(
+            f"eval_args: {name}.train.inter and {name}.test.inter are split already (protocol "
+            "benchmark); remove eval_args.split/group_by/order, or set protocol: eval_args to "
+            "pool and split them anew"
+        )
+    return public
 
 
 def _is_default(eval_args: Mapping[str, Any]) -> bool:

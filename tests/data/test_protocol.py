@@ -165,6 +165,18 @@ def test_contradicting_keys_are_refused(make_dataset, make_config):
         split(make_config, protocol="benchmark")
 
 
+@pytest.mark.parametrize("protocol", ["auto", "benchmark"])
+@pytest.mark.parametrize("asked", [{"order": "TO"}, {"split": {"LS": "valid_and_test"}}])
+def test_public_parts_are_not_split_again_unless_pooled(make_dataset, make_config, protocol, asked):
+    make_dataset(benchmark=True)
+    with pytest.raises(ConfigError, match=r"eval_args: .*are split already.*protocol: eval_args"):
+        split(make_config, protocol=protocol, eval_args=asked)
+    _, parts = split(make_config, protocol="eval_args", eval_args={"split": {"LS": "test_only"}})
+    assert [len(part) for part in parts] == [73, 0, 12]
+    mode = {"mode": {"valid": "uni5", "test": "full"}}
+    assert split(make_config, protocol=protocol, eval_args=mode)[0].protocol == "benchmark"
+
+
 def test_benchmark_filename_names_the_parts(make_dataset, make_config):
     folder = make_dataset()
     header = ["user_id:token", "item_id:token"]
