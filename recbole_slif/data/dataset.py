@@ -331,20 +331,17 @@ class MultimodalKGDataset(CheckedReading):
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         # pandas hands out read-only arrays, which torch cannot wrap: copy them once.
+        types = {FeatureType.TOKEN: np.int64, FeatureType.FLOAT: np.float32}
+        kinds = {name: types.get(self.field2type[name]) for name in data}
+        kinds |= dict.fromkeys(option(self.config, "numerical_features", ()))
         plain = {
-            FeatureType.TOKEN: np.int64,
-            FeatureType.FLOAT: np.float32,
+            name: torch.from_numpy(np.array(data[name], dtype=kinds[name]))
+            for name in data
+            if kinds[name] is not None
         }
-        if any(self.field2type[name] not in plain for name in data) or option(
-            self.config, "numerical_features", []
-        ):
-            return super()._dataframe_to_interaction(data)
-        return Interaction(
-            {
-                name: torch.from_numpy(np.array(data[name], dtype=plain[self.field2type[name]]))
-                for name in data
-            }
-        )
+        rest = {name: data[name] for name in data if name not in plain}
+        others = super()._dataframe_to_interaction(rest)
+        return Interaction({name: plain[name] if name in plain else others[name] for name in data})
 
     def _cut(self, count: int) -> Sequence[int]:
         return self._calcu_split_ids(count, RATIOS)

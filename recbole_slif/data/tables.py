@@ -159,7 +159,7 @@ def _checked(
                 f"{path}: line 1: column '{name}' holds ids and has type '{types[name]}'; write "
                 f"{name}:token"
             )
-    _check_widths(path, data, separator, len(types), skipped)
+    notes["blank lines skipped"] += _check_widths(path, data, separator, len(types), skipped)
     wanted = [
         name
         for name in types
@@ -243,8 +243,8 @@ def parse_header(path: Path, data: bytes, separator: str) -> dict[str, str]:
     return types
 
 
-def _check_widths(path: Path, data: bytes, separator: str, width: int, skipped: int) -> None:
-    """Refuse the first line that has more or fewer cells than the header."""
+def _check_widths(path: Path, data: bytes, separator: str, width: int, skipped: int) -> int:
+    """Refuse the first line with more or fewer cells than the header; return the blank lines."""
     raw = np.frombuffer(data, dtype=np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
     if raw[-1] != ord("\n"):
@@ -259,6 +259,7 @@ def _check_widths(path: Path, data: bytes, separator: str, width: int, skipped: 
             f"{path}: line {line + 1 + skipped}: {cells[line]} column(s) where the header has "
             f"{width} (a truncated line, or spaces for tabs); complete or remove the line"
         )
+    return int((~filled).sum())
 
 
 def _parse(data: bytes, separator: str, names: list[str], wanted: list[str]) -> pd.DataFrame:

@@ -73,6 +73,7 @@ def test_what_cannot_be_done_with_a_column_is_refused(load, settings, said):
         load(**settings)
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array")
 def test_what_can_be_done_is(load):
     dataset, parts = load(
         alias_of_user_id=["friend"],

@@ -70,6 +70,7 @@ def test_missing_file_is_a_data_error(tmp_path):
         (b"\xef\xbb\xbf" + GOOD.encode(), "byte-order mark"),
         (GOOD.replace("\n", "\r\n").encode(), "Windows line ends"),
         (GOOD.replace("u2", " u2 ").encode(), "blanks around"),
+        (GOOD.replace("u2", "\nu2").encode(), "blank lines"),
     ],
 )
 def test_harmless_faults_are_put_right_and_counted(tmp_path, content, note):
