@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -96,5 +97,7 @@ def _failed(config: Any, work: Path, command: Sequence[str], error: Exception) -
     if records:
         content = read_record(records[-1])
     else:
-        content = plain(RunRecord(config, "none", command).content)
+        # of its own: machines that share a storage tell by it which lines they have
+        run_id = f"none-{secrets.token_hex(6)}"
+        content = plain(RunRecord(config, run_id, command).content)
     return {**content, "status": "failed", "error": " ".join(text.split()) or "unknown"}

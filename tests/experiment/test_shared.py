@@ -165,6 +165,26 @@ def test_failures_are_shared_and_tried_again_by_the_next_command(tmp_path, monke
     assert len(lines_of(tmp_path / "a")) == len(lines_of(tmp_path / "b")) == 3
 
 
+def test_runs_that_fail_before_they_have_a_record_are_each_tried_once(
+    tmp_path, monkeypatch, storage
+):
+    path = write_experiment(tmp_path, models=["BPR"], seeds=2)
+    run_one = runner_module.run_one
+    tried = []
+
+    def counting(run, *rest):
+        tried.append(run.seed)
+        assert len(tried) < 9, "it never ends"
+        return run_one(run, *rest)
+
+    monkeypatch.setattr(runner_module, "run_one", counting)
+    for again, options in enumerate(([], ["--resume"]), start=1):
+        line = [f"--storage={storage}", *options]
+        assert experiment(path, tmp_path / "a", *line, topk=[5, 500]) == 1
+        assert tried == [2020, 2021] * again
+    assert [line["status"] for line in lines_of(tmp_path / "a")] == ["failed"] * 4
+
+
 def test_one_line_serves_all_cells_of_the_other_machine(tmp_path, storage, trained):
     kinds = [{"kind": kind, "levels": [0, 0.2], "models": ["KGAT"]} for kind in ("inter", "kg")]
     path = write_experiment(tmp_path, noise=kinds)
