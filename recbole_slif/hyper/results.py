@@ -72,8 +72,10 @@ def table(rows: Sequence[Row]) -> str:
     done.sort(key=lambda row: -row["score"] if row["bigger"] else row["score"])
     failed = [row for row in rows if row["score"] is None]
     names = list(rows[0]["params"])
-    cells = [[*row["params"].values(), f"{row['score']:.6f}"] for row in done]
-    cells += [[*row["params"].values(), f"failed: {row['error']}"] for row in failed]
+    ends = [(row, f"{row['score']:.6f}") for row in done]
+    ends += [(row, f"failed: {row['error']}") for row in failed]
+    # by name: trials of other backends, or of a file with other lines first, have another order
+    cells = [[*(row["params"].get(name) for name in names), end] for row, end in ends]
     headers = [*names, "valid score"]
     return tabulate(cells, headers, tablefmt="simple", disable_numparse=True)
 

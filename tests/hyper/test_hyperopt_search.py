@@ -7,7 +7,7 @@ import yaml
 from recbole_slif import hyper
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.hyper import Parameter, Search, read_space
-from recbole_slif.hyper.results import TrialsFile
+from recbole_slif.hyper.results import TrialsFile, table
 from tests.running import settings
 
 
@@ -136,6 +136,17 @@ def test_search_goes_on_without_repeating(tmp_path):
     elsewhere = []
     Search(peak(elsewhere), GRID, trials=TrialsFile(trials.path, "there")).run()
     assert len(elsewhere) == 8
+
+
+def test_values_stand_below_their_names_whatever_their_order():
+    rows = [
+        {"params": {"a": 1, "b": 2}, "score": 0.5, "bigger": True},
+        {"params": {"b": 4, "a": 3}, "score": 0.4, "bigger": True},
+        {"params": {"b": 6, "a": 5}, "score": None, "error": "no"},
+    ]
+    shown = [line.split() for line in table(rows).splitlines()]
+    assert shown[0][:2] == ["a", "b"]
+    assert [line[:2] for line in shown[2:]] == [["1", "2"], ["3", "4"], ["5", "6"]]
 
 
 def test_failed_trials_are_shown_and_do_not_win():
