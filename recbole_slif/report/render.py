@@ -110,7 +110,9 @@ def latex_table(table: Table, caption: str) -> str:
     for at, row in enumerate(table.rows):
         if at in table.rules:
             lines.append(r"\midrule")
-        lines.append(" & ".join(_latex_entry(entry) for entry in row) + r" \\")
+        text = " & ".join(_latex_entry(entry) for entry in row)
+        # after the end of a row, LaTeX takes these signs for an option of it
+        lines.append(("{}" if text.startswith(("[", "*")) else "") + text + r" \\")
     lines += [
         r"\bottomrule",
         r"\end{tabular}}%",

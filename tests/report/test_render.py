@@ -31,6 +31,12 @@ def test_latex():
     assert text.count(r" \\") == 3
 
 
+def test_latex_takes_no_name_for_an_option_of_the_row_before():
+    rows = tuple((Entry(name),) for name in ("a", "[x] b", "*c"))
+    lines = render.latex_table(Table("t", ("model",), rows), "t").splitlines()
+    assert {r"{}[x] b \\", r"{}*c \\"} <= set(lines)
+
+
 def test_latex_names_break_before_brackets():
     one = Table("t", ("share (%)", "Recall@20 (paper)", "P/R"), ((Entry("a"),) * 3,))
     lines = render.latex_table(one, "t").splitlines()
