@@ -102,7 +102,7 @@ def experiment_command(words: Sequence[str]) -> int:
     request = Request(
         options.dataset,
         parse_seeds(options.seeds),
-        split_names(options.models) if options.models else None,
+        None if options.models is None else split_names(options.models),
         options.quick,
         tuple(split_names(options.config_files)),
         settings,

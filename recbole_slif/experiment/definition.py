@@ -59,6 +59,13 @@ _SWEEP = {
 _NOISE = {"kind": _TEXT, "levels": _LIST, "models": (str, list), "group": _TEXT, "quick": _LIST}
 _QUICK = {"seeds": (int, list), "settings": _MAP}
 DATA_PARTS = ("features", "knowledge")
+# Keys that the runs of an experiment do not take from its settings, and what says them instead.
+_ELSEWHERE = {"dataset": "use --dataset=NAME", "model": "models, cells and sweeps name the models"}
+_OF_ALL_CELLS = {
+    **_ELSEWHERE,
+    "seed": "all cells have the same seeds; use seeds",
+    "split_seed": "all cells have one split; set it for all",
+}
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,9 @@ def read_definition(path: Path, quick: bool = False) -> Definition:
         raise ConfigError(f"{where} {fault} (models, cells, sweeps or noise)")
     _refuse_twice(cells, where)
     settings = {**content.get("settings", {}), **reduced.get("settings", {})}
+    _refuse_keys(settings, _ELSEWHERE, where)
+    for cell in cells:
+        _refuse_keys(cell.settings, _OF_ALL_CELLS, f"{where}, cell {cell.key}")
     seeds = _seeds(reduced.get("seeds", content.get("seeds", 1)), where)
     return Definition(
         path.stem, content["artefact"], content["title"], statistics, seeds, settings, cells
@@ -227,9 +237,13 @@ def _read_noise(kind: str, level: Any, where: str) -> Noise:
     if kind not in KINDS:
         hint = nearest(kind, KINDS)
         raise ConfigError(f"{where}: noise '{kind}' is none of {', '.join(KINDS)}{hint}")
-    if isinstance(level, bool) or not isinstance(level, _NUMBER) or not 0 <= level < 1:
+    if not _is_number(level) or not 0 <= level < 1:
         raise ConfigError(f"{where}: a noise level is a share from 0 to below 1, not {level!r}")
     return Noise(kind, float(level))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool)
 
 
 def _series(entry: Any, schema: Mapping[str, Any], values: str, where: str) -> dict[str, Any]:
@@ -256,7 +270,7 @@ def _sweep(entry: Any, where: str, quick: bool) -> tuple[CellSpec, ...]:
             model,
             label=str(label),
             group=entry.get("group", key),
-            x=float(value) if isinstance(value, _NUMBER) else None,
+            x=float(value) if _is_number(value) else None,
             settings={key: value},
         )
         for model in _models(entry["models"], where)
@@ -273,7 +287,7 @@ def _noise(entry: Any, where: str, quick: bool) -> tuple[CellSpec, ...]:
     return tuple(
         _plain_cell(
             model,
-            label=f"{model}, {noise.level:.0%}",
+            label=f"{model}, {noise.level * 100:g}%",
             group=entry.get("group", kind),
             x=noise.level,
             noise=noise,
@@ -288,6 +302,24 @@ def _refuse_twice(cells: Sequence[CellSpec], where: str) -> None:
     twice = [key for key in keys if keys.count(key) > 1]
     if twice:
         raise ConfigError(f"{where}: two cells are '{twice[0]}'; keep one of them")
+    places: dict[tuple[str, str, float], str] = {}
+    for cell in cells:
+        if cell.x is None:
+            continue
+        other = places.setdefault((cell.group, cell.series, cell.x), cell.key)
+        if other != cell.key:
+            raise ConfigError(
+                f"{where}: cells '{other}' and '{cell.key}' are both at x = {cell.x:g} of series "
+                f"'{cell.series}' in group '{cell.group}'; give one another series or group"
+            )
+
+
+def _refuse_keys(settings: Mapping[Any, Any], refused: Mapping[str, str], where: str) -> None:
+    for key in settings:
+        if not isinstance(key, str):
+            raise ConfigError(f"{where}: settings are named by keys, not by {key!r}")
+        if key in refused:
+            raise ConfigError(f"{where}: {key} is no setting of it: {refused[key]}")
 
 
 _BUILDERS: Mapping[str, Callable[[Any, str, bool], tuple[CellSpec, ...]]] = {

@@ -236,6 +236,8 @@ def _wanted(cells: Sequence[CellSpec], models: Sequence[str] | None) -> list[Cel
     if models is None:
         return list(cells)
     present = {cell.model for cell in cells}
+    if not models:
+        raise ConfigError("--models names no model")
     for name in models:
         if name not in present:
             if name not in MODELS:
@@ -248,8 +250,11 @@ def _wanted(cells: Sequence[CellSpec], models: Sequence[str] | None) -> list[Cel
 def _recipes(cells: Sequence[CellSpec], definition: Definition, request: Request) -> list[Recipe]:
     """Return the recipe of each cell; keys that only other models have are left out."""
     words = dict(request.words or {})
+    if "model" in words:
+        raise ConfigError("--model: an experiment names its models; use --models=NAME,NAME")
+    given = [words, definition.settings, *(cell.settings for cell in cells)]
     for name in _OWN_FOLDERS:
-        if name in words or name in definition.settings:
+        if any(name in keys for keys in given):
             raise ConfigError(f"{name}: an experiment keeps its own folders; use --out=FOLDER")
     named = set(request.models or ())
     models = dict.fromkeys(cell.model for cell in cells)

@@ -106,6 +106,17 @@ def noise(**changes):
     return {"noise": [{"kind": "kg", "levels": [0.1], "models": ["KGAT"], **changes}]}
 
 
+def test_levels_of_noise_have_names_of_their_own(tmp_path):
+    path = write_experiment(tmp_path, **noise(levels=[0, 0.005, 0.02, 0.025, 0.07]))
+    labels = [one.label for one in read_definition(path).cells]
+    assert labels == ["KGAT, 0%", "KGAT, 0.5%", "KGAT, 2%", "KGAT, 2.5%", "KGAT, 7%"]
+
+
+def test_truth_values_have_no_place_on_an_axis(tmp_path):
+    path = write_experiment(tmp_path, **sweep(key="sge_symmetric", values=[False, True]))
+    assert [one.x for one in read_definition(path).cells] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
@@ -138,6 +149,14 @@ def noise(**changes):
         (sweep(values=[]), "values is empty"),
         (sweep(labels=["one"]), "1 labels for 2 values"),
         (sweep(quick=[0.3]), "quick holds 0.3"),
+        (sweep(key="seed"), "seed is no setting of it: all cells have the same seeds"),
+        (cell(settings={"split_seed": 1}), "split_seed is no setting of it: all cells have one"),
+        (cell(settings={1: 2}), "settings are named by keys, not by 1"),
+        ({"models": ["BPR"], "settings": {"dataset": "x"}}, "use --dataset=NAME"),
+        (
+            {"cells": [{"model": "BPR", "x": 1, "settings": {"epochs": at}} for at in (1, 2)]},
+            "cells 'BPR|epochs=1' and 'BPR|epochs=2' are both at x = 1 of series 'BPR'",
+        ),
         (noise(levels=[2]), "from 0 to below 1, not 2"),
         (noise(kind="tails"), "noise 'tails' is none of"),
     ],

@@ -81,6 +81,17 @@ def test_own_folders_are_not_settings(tmp_path):
     path = write_experiment(tmp_path, models=["BPR"], settings={"checkpoint_dir": "x"})
     with pytest.raises(ConfigError, match="--out"):
         plan_of(path)
+    path = write_experiment(tmp_path, cells=[{"model": "BPR", "settings": {"record_dir": "x"}}])
+    with pytest.raises(ConfigError, match="--out"):
+        plan_of(path)
+
+
+def test_models_are_named_by_one_option_alone(tmp_path):
+    path = write_experiment(tmp_path, models=["BPR", "LightGCN"])
+    with pytest.raises(ConfigError, match="--models=NAME"):
+        plan_of(path, model="BPR")
+    with pytest.raises(ConfigError, match="names no model"):
+        plan_of(path, request={"models": []})
 
 
 def test_hash_follows_what_decides_the_numbers(tmp_path):
