@@ -18,6 +18,7 @@ ALPHA = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 2020
+_DIGITS = 12  # by which values, as shares of the greatest one, are told apart
 _BLOCK = 4_000_000  # numbers drawn at a time
 
 
@@ -61,7 +62,7 @@ def compare(first: np.ndarray, second: np.ndarray, seed: int = SEED) -> Outcome:
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(f"paired tests need two rows of one length, not {first.shape} and "
                          f"{second.shape}")  # fmt: skip
-    differences = first - second
+    differences = _differences(first, second)
     mean = float(differences.mean())
     low, high = _interval(differences, seed)
     return Outcome(
@@ -73,6 +74,16 @@ def compare(first: np.ndarray, second: np.ndarray, seed: int = SEED) -> Outcome:
         _t_test(differences),
         _wilcoxon(differences),
     )
+
+
+def _differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Subtract without the rounding of floats, in which 3/20 - 2/20 is not 2/20 - 1/20.
+
+    Wilcoxon's ranks would take what is equal for different, and by far most users' Precision is.
+    """
+    differences = first - second
+    scale = max(float(np.abs(first).max()), float(np.abs(second).max())) or 1.0
+    return np.round(differences / scale, _DIGITS) * scale
 
 
 def _constant(differences: np.ndarray) -> bool:

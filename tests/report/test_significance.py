@@ -87,6 +87,17 @@ def test_differences_without_spread_have_no_t():
     assert found.low == found.high == pytest.approx(0.1)
 
 
+def test_ranks_do_not_part_what_rounding_alone_makes_different():
+    hits, others = np.array([3, 2, 4, 1, 5, 2]), np.array([2, 1, 3, 2, 2, 4])
+    as_counts, as_shares = compare(hits, others), compare(hits / 20, others / 20)
+    assert len(set(np.abs(hits / 20 - others / 20))) > len(set(np.abs(hits - others))) == 3
+    assert as_counts.wilcoxon_p == pytest.approx(as_shares.wilcoxon_p, rel=1e-12)
+    assert as_shares.t_p == pytest.approx(as_counts.t_p, rel=1e-9)
+    assert as_shares.effect == pytest.approx(as_counts.effect, rel=1e-9)
+    noise = compare(np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.5]))
+    assert (noise.t_p, noise.wilcoxon_p, noise.difference) == (1.0, 1.0, 0.0)
+
+
 def test_values_that_do_not_pair_are_refused():
     with pytest.raises(ValueError, match="paired"):
         compare(BETTER, WORSE[:4])
