@@ -166,6 +166,8 @@ def _is_allowed(base: SlifConfig, name: str, value: Any) -> bool:
 def _check_options(options: argparse.Namespace) -> None:
     if options.max_evals is not None and options.max_evals < 1:
         raise ConfigError(f"--max_evals must be at least 1, not {options.max_evals}")
+    if options.early_stop < 1:
+        raise ConfigError(f"--early_stop must be at least 1, not {options.early_stop}")
     require_workers(options.workers)
     if options.backend not in _BACKENDS:
         known = ", ".join(_BACKENDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from recbole_slif.config_yaml import read_literal
 from recbole_slif.errors import ConfigError
 
 _RANGES = {"uniform": 2, "quniform": 3, "loguniform": 2}
+_LARGEST_LOG = 700.0  # a little more, and the number itself is none
 ALGORITHMS = ("exhaustive", "random", "bayes")
 
 
@@ -124,8 +126,14 @@ def _read_line(text: str, where: str) -> Parameter:
         numbers = tuple(float(part) for part in values.split(","))
     except ValueError:
         numbers = ()
-    if len(numbers) != _RANGES[kind] or numbers[0] >= numbers[1]:
+    finite = all(map(math.isfinite, numbers))
+    if len(numbers) != _RANGES[kind] or not finite or numbers[0] >= numbers[1]:
         raise ConfigError(f"{where}: {kind} of {name} needs {_RANGES[kind]} numbers, low first")
+    if kind == "loguniform" and max(map(abs, numbers)) > _LARGEST_LOG:
+        raise ConfigError(
+            f"{where}: the bounds of {name} are natural logarithms, so they lie between "
+            f"{-_LARGEST_LOG:g} and {_LARGEST_LOG:g}"
+        )
     if kind == "quniform" and not numbers[2] > 0:
         raise ConfigError(f"{where}: the step of {name} must be above 0, not {numbers[2]:g}")
     return Parameter(name, kind, numbers)

@@ -140,6 +140,7 @@ def test_test_split_is_not_read(tmp_path, monkeypatch, backend):
         (["--storage=a.db"], "--storage goes with --backend=optuna"),
         (["--study=a"], "--study goes with --backend=optuna"),
         (["--workers=2"], "--workers goes with --backend=optuna or --backend=ray"),
+        (["--early_stop=0"], "--early_stop must be at least 1, not 0"),
         (["--backend=optuna", "--workers=0"], "--workers must be from 1 to 1024, not 0"),
         (["--backend=optuna", "--storage=a.txt"], "--storage: 'a.txt' ends in none of"),
         (["--backend=optuna", "--algo=annealing"], "--algo is one of"),
