@@ -11,6 +11,7 @@ from typing import Any
 from recbole_slif.report.entries import Cell, Experiment
 
 TABLES = {"table1": "Table I", "table2": "Table II", "table3": "Table III", "table4": "Table IV"}
+_FIGURES = ("fig5", "fig6", "fig7")
 _KEYS = {"table3": "ablation", "table4": "sge_interval"}
 
 
@@ -26,12 +27,12 @@ def why_not(experiment: Experiment) -> str | None:
     """Say in a sentence why the paper's values cannot stand beside ours; None if they can."""
     content = published()
     artefact = experiment.artefact
-    if artefact.startswith("fig"):
+    if artefact in _FIGURES:
         return (
             "The paper gives this artefact as a figure without numbers, so none of its values "
             "stand beside ours."
         )
-    if artefact not in content:
+    if artefact not in TABLES:
         return "The paper has no table of this artefact, so none of its values stand beside ours."
     known = content[artefact]
     if experiment.dataset not in known:

@@ -124,7 +124,7 @@ def chosen_metrics(experiment: Experiment, asked: Sequence[str] = ()) -> list[st
         SlifError: no run has a metric that is asked for.
     """
     known = experiment.metrics()
-    asked = [name.lower() for name in asked]
+    asked = list(dict.fromkeys(name.lower() for name in asked))
     absent = [name for name in asked if name not in known]
     if absent:
         raise SlifError(f"--metrics: no run has '{absent[0]}'; there are {', '.join(known)}")

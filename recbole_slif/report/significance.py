@@ -18,7 +18,7 @@ ALPHA = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 2020
-_DIGITS = 12  # by which values, as shares of the greatest one, are told apart
+_DIGITS = 12  # of a share, beyond which floats differ by rounding alone
 _BLOCK = 4_000_000  # numbers drawn at a time
 
 
@@ -62,7 +62,8 @@ def compare(first: np.ndarray, second: np.ndarray, seed: int = SEED) -> Outcome:
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(f"paired tests need two rows of one length, not {first.shape} and "
                          f"{second.shape}")  # fmt: skip
-    differences = _differences(first, second)
+    differences = first - second
+    scale = max(float(np.abs(first).max()), float(np.abs(second).max())) or 1.0
     mean = float(differences.mean())
     low, high = _interval(differences, seed)
     return Outcome(
@@ -72,18 +73,8 @@ def compare(first: np.ndarray, second: np.ndarray, seed: int = SEED) -> Outcome:
         high,
         _effect(differences),
         _t_test(differences),
-        _wilcoxon(differences),
+        _wilcoxon(differences / scale),
     )
-
-
-def _differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Subtract without the rounding of floats, in which 3/20 - 2/20 is not 2/20 - 1/20.
-
-    Wilcoxon's ranks would take what is equal for different, and by far most users' Precision is.
-    """
-    differences = first - second
-    scale = max(float(np.abs(first).max()), float(np.abs(second).max())) or 1.0
-    return np.round(differences / scale, _DIGITS) * scale
 
 
 def _constant(differences: np.ndarray) -> bool:
@@ -105,8 +96,16 @@ def _t_test(differences: np.ndarray) -> float:
 
 
 def _wilcoxon(differences: np.ndarray) -> float:
-    """Return Wilcoxon's p; pairs without a difference say nothing and are left out."""
-    unequal = differences[differences != 0]
+    """Return Wilcoxon's p; pairs without a difference say nothing and are left out.
+
+    In floats 3/20 - 2/20 is not 2/20 - 1/20. Without rounding, ranks would part such ties, of which
+    the Precision of users is full.
+
+    Args:
+        differences: as shares of the greatest value.
+    """
+    rounded = np.round(differences, _DIGITS)
+    unequal = rounded[rounded != 0]
     if not len(unequal):
         return 1.0
     return float(stats.wilcoxon(unequal, alternative="greater").pvalue)

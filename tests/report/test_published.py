@@ -42,6 +42,8 @@ def test_same_data_and_protocol_show_them(tmp_path):
         ({"protocol": "ratio_811"}, "protocol benchmark, this is ratio_811"),
         ({"artefact": "fig6"}, "figure without numbers"),
         ({"artefact": "mine"}, "no table of this artefact"),
+        ({"artefact": "metrics"}, "no table of this artefact"),
+        ({"artefact": "figures of mine"}, "no table of this artefact"),
     ],
 )
 def test_otherwise_a_sentence_says_why_not(tmp_path, changes, words):
