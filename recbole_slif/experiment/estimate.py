@@ -48,11 +48,14 @@ class Times:
         epochs = line.get("epochs") or []
         if line.get("status") != "finished" or line.get("dataset") != self.dataset or not epochs:
             return
-        spent = seconds_of(epochs)
+        try:
+            spent, whole = seconds_of(epochs), float(line.get("seconds") or 0.0)
+        except (KeyError, TypeError, ValueError, AttributeError):  # a file of another kind
+            return
         # a resumed run's own seconds do not count what was done before
-        rest = max(float(line.get("seconds") or 0.0) - spent, 0.0)
+        rest = max(whole - spent, 0.0)
         sample = _Sample(spent / len(epochs), rest, len(epochs))
-        self._by_model.setdefault(str(line["model"]), []).append(sample)
+        self._by_model.setdefault(str(line.get("model")), []).append(sample)
         if "cell" in line:
             self._by_cell.setdefault(str(line["cell"]), []).append(sample)
 

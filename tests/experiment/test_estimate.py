@@ -61,6 +61,11 @@ def test_failures_and_other_data_teach_nothing(plan):
     assert set(found.values()) == {None}
 
 
+@pytest.mark.parametrize("epochs", [[{"epoch": 0}], [1], 3, [{"seconds": 1}]])
+def test_files_of_another_kind_teach_nothing(plan, epochs):
+    assert set(expected(plan, {**record(), "epochs": epochs}).values()) == {None}
+
+
 def test_records_are_found_in_the_folder_beside_it_and_of_single_runs(tmp_path, plan):
     singles = tmp_path / "runs"
     singles.mkdir()
