@@ -168,13 +168,13 @@ class SharedClaims:
         while (claim := self.local.take(_LOCK)) is None:
             time.sleep(_POLL)
         with claim:
-            there = {(line["cell"], line.get("run_id")) for line in folder.lines()}
+            there = {_place(line, line["cell"]) for line in folder.lines()}
             found = [self._missing(folder, one, there) for one in ended]
             self._taken_in |= {one.trial_id for one in ended}
         return [lines for lines in found if lines]
 
     def _missing(
-        self, folder: Folder, ended: Attempt, there: set[tuple[str, Any]]
+        self, folder: Folder, ended: Attempt, there: set[tuple[Any, ...]]
     ) -> list[dict[str, Any]]:
         """Append and return the lines of one trial that the folder has not."""
         content = self._content(ended)
@@ -182,8 +182,7 @@ class SharedClaims:
         lines = [
             {**content, "cell": run.cell}
             for run in self.plan.groups[ended.key]
-            if (run.cell, ended.key) not in recorded
-            and (run.cell, content.get("run_id")) not in there
+            if (run.cell, ended.key) not in recorded and _place(content, run.cell) not in there
         ]
         if lines:
             _take_arrays(folder, lines, ended)
@@ -198,6 +197,11 @@ class SharedClaims:
             raise DataError(
                 f"{where} in '{self.study.address.shown}' holds no line of a run ({error})"
             ) from None
+
+
+def _place(line: Mapping[str, Any], cell: str) -> tuple[Any, ...]:
+    """Return what tells a line from others; a run that failed may finish under the same name."""
+    return cell, line.get("run_id"), line["status"]
 
 
 def _take_arrays(folder: Folder, lines: list[dict[str, Any]], ended: Attempt) -> None:

@@ -165,6 +165,24 @@ def test_failures_are_shared_and_tried_again_by_the_next_command(tmp_path, monke
     assert len(lines_of(tmp_path / "a")) == len(lines_of(tmp_path / "b")) == 3
 
 
+def test_run_that_failed_may_finish_under_its_name(tmp_path, monkeypatch, storage):
+    path = write_experiment(tmp_path, models=["BPR"])
+    run_one = runner_module.run_one
+    outcomes = [{"status": "failed", "error": "no"}, {}]
+
+    def named(run, *rest):
+        return {**run_one(run, *rest), **outcomes.pop(0), "run_id": "one"}
+
+    def waiting(seconds):
+        raise AssertionError("it waits for a line that never comes")
+
+    monkeypatch.setattr(runner_module, "run_one", named)
+    monkeypatch.setattr(runner_module.time, "sleep", waiting)
+    assert experiment(path, tmp_path / "a", f"--storage={storage}") == 1
+    assert experiment(path, tmp_path / "a", f"--storage={storage}", "--resume") == 0
+    assert [line["status"] for line in lines_of(tmp_path / "a")] == ["failed", "finished"]
+
+
 def test_runs_that_fail_before_they_have_a_record_are_each_tried_once(
     tmp_path, monkeypatch, storage
 ):
