@@ -84,7 +84,8 @@ class Trained:
         padding = self.dataset.field2id_token[field][0]
         unknown = [token for token in tokens if token == padding or token not in known]
         if unknown:
-            near = difflib.get_close_matches(unknown[0], [str(token) for token in known], n=1)
+            names = [str(token) for token in known if token != padding]
+            near = difflib.get_close_matches(unknown[0], names, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             name = self.dataset.dataset_name
@@ -240,20 +241,24 @@ def asked_users(users: str | None, users_file: str | None) -> list[str] | None:
     """Read `--users` or `--users_file`; None stands for all users.
 
     Raises:
-        ConfigError: neither or both are given.
+        ConfigError: neither or both are given, or nobody is named.
         DataError: the file cannot be read.
     """
     if (users is None) == (users_file is None):
         raise ConfigError("name the users: --users=TOKEN,TOKEN, --users=all or --users_file=FILE")
-    if users is not None:
-        return None if users == "all" else [word for word in users.split(",") if word]
+    if users == "all":
+        return None
     try:
-        lines = Path(str(users_file)).read_text(encoding="utf-8-sig").splitlines()
+        given = Path(str(users_file)).read_text(encoding="utf-8-sig") if users is None else users
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"users file '{users_file}' cannot be read: {error}") from error
-    return [line.strip() for line in lines if line.strip()]
+    words = given.splitlines() if users is None else given.split(",")
+    found = [word.strip() for word in words if word.strip()]
+    if not found:
+        raise ConfigError(f"{'--users_file' if users is None else '--users'} names no user")
+    return found
 
 
 def asked_splits(text: str) -> list[str]:
     """Read `--exclude`."""
-    return [] if text == "none" else text.split(",")
+    return [] if text == "none" else [name.strip() for name in text.split(",")]

@@ -77,6 +77,8 @@ def test_unknown_users_and_settings_are_named(trained):
         DataError, match=r"user 'u77' .and 1 more. is not in data set 'toy'; did you"
     ):
         recommend(trained, ["u7", "u77", "zz"])
+    with pytest.raises(DataError, match=r"user '\[PAD\]' is not in data set 'toy'$"):
+        recommend(trained, ["[PAD]"])
     with pytest.raises(ConfigError, match="exclude 'tset'"):
         recommend(trained, ["u7"], exclude=("tset",))
     with pytest.raises(ConfigError, match="topk is 0"):
@@ -92,7 +94,8 @@ def test_command_writes_each_format(trained, tmp_path, monkeypatch, capsys):
         rows = list(csv.DictReader(stream))
     assert [row["user"] for row in rows] == ["u3"] * 3 + ["u1"] * 3
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
-    assert main([*base, "--users=u3,u1", "--output=b.jsonl"]) == 0
+    line = ["--users=u3, u1", "--exclude=train, valid", "--output=b.jsonl"]
+    assert main([*base, *line]) == 0
     lists = [json.loads(line) for line in Path("b.jsonl").read_text().splitlines()]
     assert [entry["user"] for entry in lists] == ["u3", "u1"]
     assert [row["item"] for row in rows] == [i["item"] for e in lists for i in e["items"]]
@@ -110,12 +113,15 @@ def test_command_writes_each_format(trained, tmp_path, monkeypatch, capsys):
         ([], "name the users"),
         (["--users=u1", "--users_file=x"], "name the users"),
         (["--users_file=gone"], "users file 'gone'"),
+        (["--users_file=empty"], "--users_file names no user"),
+        (["--users=,"], "--users names no user"),
         (["--users=nobody"], "user 'nobody'"),
         (["--users=u1", "--tokp=3"], "tokp"),
     ],
 )
 def test_mistakes_are_one_line(trained, tmp_path, monkeypatch, capsys, argv, wanted):
     monkeypatch.chdir(tmp_path)
+    Path("empty").write_text("\n")
     assert main([f"--checkpoint={trained}", *argv]) == 2
     shown = capsys.readouterr().err.splitlines()[-1]
     assert shown.startswith("error: ")
