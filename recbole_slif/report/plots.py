@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recbole_slif.report.canvas import (
     OTHER_COLOUR,
     OURS_COLOUR,
@@ -25,6 +27,8 @@ from recbole_slif.report.sections import OURS, Section, metric_title, subject
 PAPER = "#555555"
 _LOG_SPAN = 100.0
 _LETTER = 0.026  # width of a letter as a share of the x axis
+_HANDLE, _LEGEND = 0.17, 1.15  # widths of a line with its gaps and of a legend, likewise
+_USUAL_ROWS, _ROW = 2, 0.16  # of a legend, and the height of a further one in inches
 
 
 def draw(
@@ -120,11 +124,28 @@ def _lines(
         _x_axis(axes, section, scale)
         axes.set_ylabel(metric_title(metric))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        if len(axes.get_legend_handles_labels()[1]) > 1:
-            axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3,
-                        handlelength=2.2, columnspacing=1.0)  # fmt: skip
+        _legend(axes)
 
     return paint
+
+
+def _legend(axes: Any) -> None:
+    """Name the curves above them, if there are several; the figure grows with the rows."""
+    labels = axes.get_legend_handles_labels()[1]
+    if len(labels) < 2:
+        return
+    columns = next((count for count in (3, 2) if _fit(labels, count)), 1)
+    more = max(-(-len(labels) // columns) - _USUAL_ROWS, 0)
+    axes.figure.set_figheight(axes.figure.get_figheight() + more * _ROW)
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns,
+                handlelength=2.2, columnspacing=1.0)  # fmt: skip
+
+
+def _fit(labels: Sequence[str], columns: int) -> bool:
+    """Tell whether a legend of so many columns fits; matplotlib parts its entries like this."""
+    parts = [part for part in np.array_split(np.array(labels), columns) if len(part)]
+    letters = sum(max(map(len, part)) for part in parts)
+    return len(parts) * _HANDLE + letters * _LETTER <= _LEGEND
 
 
 def _told_apart(cells: Sequence[Cell], metric: str) -> tuple[list[Cell], list[Cell]]:

@@ -127,6 +127,19 @@ def test_letters_are_legible_at_the_width_of_a_column(tmp_path):
     assert canvas.WIDTH == 3.4
 
 
+@pytest.mark.parametrize("count", [3, 5, 16])
+def test_names_of_curves_stay_inside_the_figure(tmp_path, count):
+    models = ["TMFUN", "SLIFMR", "LightGCN", *(f"Model{at:02}" for at in range(count - 3))]
+    experiment = noise(tmp_path, models=models)
+    axes = painted(plots._lines(experiment, sections(experiment)[0], "recall@20", True))
+    axes.figure.draw_without_rendering()
+    legend, whole = axes.get_legend().get_window_extent(), axes.figure.bbox
+    assert whole.x0 <= legend.x0
+    assert legend.x1 <= whole.x1
+    assert legend.y1 <= whole.y1
+    assert axes.get_window_extent().height > 0.4 * 2.5 * axes.figure.dpi
+
+
 def test_values_of_several_magnitudes_are_spread_by_their_logarithm(tmp_path):
     for name, levels, scale in (("a", (1, 2, 5), "linear"), ("b", (1e-5, 1e-4, 0.1), "log")):
         cells = [
