@@ -29,15 +29,19 @@ def gain(value: float, reference: float, smaller: bool = False) -> float:
 def improvement(
     section: Section, metric: str, asked: str | None = None
 ) -> tuple[float, Cell] | None:
-    """Return the gain of the subject in per cent over the best baseline, and that baseline."""
-    others = [cell for cell in baselines(section, asked) if cell.mean(metric)]
+    """Return the gain of the subject in per cent over the best baseline, and that baseline.
+
+    None where one of the two has no value, or the best baseline's is 0.
+    """
+    others = [cell for cell in baselines(section, asked) if cell.mean(metric) is not None]
     mine = subject(section, asked)
     value = None if mine is None else mine.mean(metric)
     if not others or value is None:
         return None
     smaller = smaller_is_better(metric)
     best = (min if smaller else max)(others, key=lambda cell: cell.mean(metric) or 0.0)
-    return gain(value, best.mean(metric) or 0.0, smaller), best
+    reference = best.mean(metric)
+    return (gain(value, reference, smaller), best) if reference else None
 
 
 def ratio(cell: Cell, k: str) -> float | None:

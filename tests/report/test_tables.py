@@ -77,6 +77,16 @@ def test_a_worse_subject_has_a_negative_improvement(tmp_path):
     assert gains[1:4] == ["-10.00 % (BPR)", "+0.00 % (BPR)", "+100.00 % (BPR)"]
 
 
+def test_nothing_is_counted_against_a_best_baseline_of_0(tmp_path):
+    cells = [cell("BPR"), cell("KGAT"), cell("SLIFMR")]
+    values = (0.4, 0.0, 0.5)
+    lines = [
+        line(one, 1, test={"giniindex@20": value}) for one, value in zip(cells, values, strict=True)
+    ]
+    table = tables_of(write_folder(tmp_path, cells, lines), ["giniindex@20"])[0]
+    assert texts(table)[-1] == ["SLIFMR", "0.5000"], "BPR is not the best"
+
+
 def test_one_seed_has_no_deviation(tmp_path):
     cells = [cell("BPR")]
     table = tables_of(write_folder(tmp_path, cells, [line(cells[0], 1)]))[0]
