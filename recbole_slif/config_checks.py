@@ -12,6 +12,7 @@ from recbole.evaluator.register import metric_information
 from recbole.utils import EvaluatorType
 
 from recbole_slif.config_keys import nearest
+from recbole_slif.config_yaml import split_names
 from recbole_slif.errors import ConfigError
 from recbole_slif.negatives import draws_negatives
 
@@ -29,6 +30,7 @@ _DISTINCT = (
     ("HEAD_ENTITY_ID_FIELD", "RELATION_ID_FIELD", "TAIL_ENTITY_ID_FIELD"),
 )
 _READ_ANYWAY = ("inter", "user", "item", "kg", "link")
+_PICKLES = ("save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path")
 _INTERVALS = (
     "user_inter_num_interval",
     "item_inter_num_interval",
@@ -52,6 +54,10 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
     check_eval_args(settings["eval_args"])
     if sources["valid_metric_bigger"] != "RecBole":
         check_direction(settings["valid_metric"], settings["valid_metric_bigger"])
+    if settings.get("repeatable") and sources["repeatable"] != "RecBole":
+        raise ConfigError(
+            "repeatable: items of a user's earlier splits are never ranked here; leave it out."
+        )
     if settings["train_neg_sample_args"] is not None:
         check_negatives(settings["train_neg_sample_args"])
     mode = settings["eval_args"].get("mode", "full")
@@ -106,15 +112,21 @@ def is_count(number: Any) -> bool:
 
 
 def check_effect(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
-    """Refuse settings that would do nothing: labels that nothing reads, and transformations.
+    """Refuse settings that would do nothing: unread labels, transformations, pickles of data.
 
     Args:
         settings: all keys.
         modes: ways of evaluation.
 
     Raises:
-        ConfigError: naming `threshold` or `transform`.
+        ConfigError: naming `threshold`, `transform` or a key that has RecBole pickle its data.
     """
+    for key in _PICKLES:
+        if settings.get(key):
+            raise ConfigError(
+                f"{key}: data are kept by data_cache, and no pickle of them is written or read; "
+                "leave it out."
+            )
     drawn = draws_negatives(settings)
     if settings.get("threshold") and drawn and "labeled" not in modes:
         column, least = next(iter(settings["threshold"].items()))
@@ -155,6 +167,8 @@ def check_metrics(metrics: Any, valid_metric: str, topk: Any) -> None:
     for name in metrics:
         if str(name).lower() not in metric_types:
             near = nearest(str(name), metric_types)
+            if "," in str(name):
+                near = f"; write a list as [{', '.join(split_names(str(name)))}]."
             raise ConfigError(f"metrics: '{name}' is not a metric of RecBole{near or '.'}")
     name, at, length = valid_metric.partition("@")
     if name.lower() not in {str(metric).lower() for metric in metrics}:

@@ -67,6 +67,24 @@ def test_parts_of_a_value_are_checked(key, value, said):
     refused(f"{key}.*{said}", overrides={key: value})
 
 
+@pytest.mark.parametrize(
+    "key", ["save_dataset", "dataset_save_path", "save_dataloaders", "dataloaders_save_path"]
+)
+def test_pickles_of_data_that_nothing_writes_or_reads_are_refused(key):
+    value = "data.pth" if key.endswith("path") else True
+    refused(f"^{key}: data are kept by data_cache", overrides={key: value})
+    make(overrides={key: None if key.endswith("path") else False})
+
+
+def test_ranking_what_a_user_has_met_is_refused():
+    refused("^repeatable: items of a user's earlier splits", overrides={"repeatable": True})
+    assert make(overrides={"repeatable": False})["repeatable"] is False
+
+
+def test_metrics_in_one_word_are_shown_as_a_list():
+    refused(r"; write a list as \[Recall, NDCG\]\.", overrides={"metrics": "Recall,NDCG"})
+
+
 @pytest.mark.parametrize("text", ["[1.5e9,inf)", "(-inf, -.5]", "[1,3];[7,9]", "[0,infinity)"])
 def test_intervals_as_recbole_reads_them(text):
     given = {"user_inter_num_interval": text, "val_interval": {"rating": text}}
