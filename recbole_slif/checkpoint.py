@@ -8,6 +8,7 @@ whose tensors are replaced by their names, see `pack` and `unpack`. The configur
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -316,13 +317,21 @@ def resolve(path: Path | str, names: Sequence[str]) -> Path:
     Raises:
         CheckpointError: there is no such file.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
+    if path.suffix == ".json":
+        raise CheckpointError(
+            f"'{path}' is the record of a run, not its checkpoint; name the folder of the run "
+            f"(saved/{path.stem}, or in checkpoint_dir of yours)"
+        )
     if not path.is_dir():
         return path
     for name in names:
         if (path / name).is_file():
             return path / name
-    raise CheckpointError(f"folder '{path}' holds no {' or '.join(names)}")
+    raise CheckpointError(
+        f"folder '{path}' holds no {' or '.join(names)}; name the folder of one run, "
+        "saved/MODEL-DATASET-... or in checkpoint_dir of yours"
+    )
 
 
 def import_recbole_checkpoint(

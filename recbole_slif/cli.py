@@ -29,6 +29,8 @@ every configuration key is an option as well, --key=value or --key value:
 The files in properties/ list all keys with their meaning; --config_files adds your own.
 
 examples:
+"""
+_RUN_EXAMPLES = """\
   {prog} --model=SLIFMR
   {prog} --model=LightGCN --dataset=ml-100k --n_layers=3
   {prog} --models=Pop,BPR,LightGCN --seeds=3
@@ -36,18 +38,26 @@ examples:
 several processes train one model (docs/PROCESSES.md):
   torchrun --standalone --nproc_per_node=2 run_recbole_slif.py --model=SLIFMR
 """
+_COMPARE_EXAMPLES = """\
+  {prog} --models=Pop,BPR,LightGCN
+  {prog} --models=LightGCN,SLIFMR --dataset=ml-100k --seeds=3
+  {prog} --model=SLIFMR --seeds=1,2,3
+"""
 
 
 def _run_parser(command: str, description: str) -> Parser:
-    epilog = _SETTINGS_HELP.format(prog=f"recbole-slif {command}".strip())
+    compares = command == "compare"
+    examples = _COMPARE_EXAMPLES if compares else _RUN_EXAMPLES
+    epilog = _SETTINGS_HELP + examples.format(prog=f"recbole-slif {command}".strip())
     parser = Parser(command, description, epilog)
     parser.add_argument("--model", help=f"model to train, default {DEFAULT_MODEL}")
     parser.add_argument("--models", help="several models side by side, parted by commas")
     parser.add_argument("--dataset", help=f"data set folder, default {DEFAULT_DATASET}")
     parser.add_argument("--config_files", help="YAML files, parted by commas; later ones win")
     parser.add_argument("--seeds", help="number of seeds (5) or a list of them (1,2,3)")
-    parser.add_argument("--resume", metavar="PATH", help="run folder or last.pt to go on with")
-    if command in ("", "run"):
+    resume = argparse.SUPPRESS if compares else "run folder or last.pt to go on with"
+    parser.add_argument("--resume", metavar="PATH", help=resume)
+    if not compares:
         parser.add_argument("--experiment", help="a planned series instead (experiment --help)")
     return parser
 

@@ -18,7 +18,7 @@ from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import process_group, registry
 from recbole_slif.config_checks import check_settings, refuse_code_of_files
-from recbole_slif.config_keys import Key, nearest, read_keys
+from recbole_slif.config_keys import Key, command_options, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
 from recbole_slif.data.locate import config_folder
 from recbole_slif.errors import ConfigError
@@ -61,7 +61,7 @@ def find_model_class(model: str | type) -> tuple[str, type]:
     entry = registry.find_model(model)
     if entry is not None:
         return model, entry.load()
-    if ":" in model:
+    if ":" in model and ".py:" not in model:
         module, _, name = model.partition(":")
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # an installed command does not look where it is called
@@ -136,7 +136,7 @@ class SlifConfig(Config):
     def _load_config_files(self, file_list: Sequence[str]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for name in file_list:
-            content = read_settings(Path(name))
+            content = read_settings(Path(os.path.expanduser(name)))
             self._given += [(key, f"file '{name}'", value) for key, value in content.items()]
             merged.update(content)
         return merged
@@ -376,7 +376,8 @@ def _unknown_key(key: str, source: str, model: str, known: Mapping[str, Key]) ->
         near = nearest(key, known, 0.8) or "."
         named = ", ".join(list(owners)[:4])
         return ConfigError(f"{source}: key '{key}' belongs to {named}, not to {model}{near}")
-    return ConfigError(f"{source}: key '{key}' is not known{nearest(key, known) or '.'}")
+    near = nearest(key, [*known, *command_options])
+    return ConfigError(f"{source}: key '{key}' is not known{near or '.'}")
 
 
 def _merge(key: str, lower: Any, value: Any) -> Any:

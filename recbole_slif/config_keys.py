@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list, tuple),
     "dict": (dict,),
 }
+command_options: list[str] = []
+"""Options of the command that is running, offered beside the keys where one is misspelt."""
+_PATHS = ("data_path", "checkpoint_dir", "record_dir", "feature_path", "data_cache_dir")
 _LOOSE: Mapping[str, tuple[type, ...]] = {"gpu_id": (str, int, tuple)}
 _NAMES = {
     str: "a text",
@@ -104,7 +108,9 @@ class Key:
         if value is None:
             if self.nullable or not self.types:
                 return None
-            raise self._refuse(value, source)
+            if "none" not in self.choices:
+                raise self._refuse(value, source)
+            value = "none"  # how the command line reads the word
         if self.types:
             value = self._as_type(value, source)
         if self.choices and value not in self.choices:
@@ -114,6 +120,8 @@ class Key:
                 f"{source}: {self.name} cannot be '{value}'; "
                 f"it is one of {', '.join(self.choices)}.{hint}"
             )
+        if self.name in _PATHS:
+            value = os.path.expanduser(value)
         if self.limits is not None and not self.limits.hold(value):
             raise ConfigError(f"{source}: {self.name} must be {self.limits}, not {value}.")
         return value

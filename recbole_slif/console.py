@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import recbole_slif
+from recbole_slif.config_keys import command_options, nearest
 from recbole_slif.errors import ConfigError, SlifError, printable, without_passwords
 from recbole_slif.interrupt import TrainingStoppedError, name_of, sigterm_raised
 from recbole_slif.registry import shown_name
@@ -43,9 +45,55 @@ class Parser(argparse.ArgumentParser):
             "--debug", action="store_true", help="show the traceback of an error, not one line"
         )
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse words as argparse does, with `~/` read as the home folder also behind a `=`.
+
+        Raises:
+            ConfigError: an option of the command is empty, as `--resume=$RUN` is without a `RUN`,
+                or given twice, or a switch is misspelt.
+        """
+        words = list(map(_with_home, sys.argv[1:] if args is None else args))
+        command_options[:] = [name.lstrip("-") for name in self._option_string_actions]
+        self._refuse_repeats(words)
+        options, others = super().parse_known_args(words, namespace)
+        for name, action in self._option_string_actions.items():
+            if getattr(options, action.dest, None) in ("", [""]):
+                raise ConfigError(f"option {name} is empty; give it a value or leave it out")
+        for word, following in zip(others, [*others[1:], "--"], strict=False):
+            near = nearest(word, self._option_string_actions, 0.75)
+            if near and "=" not in word and following.startswith("--"):
+                raise ConfigError(f"option {word} is not known{near}")
+        return options, others
+
+    def _refuse_repeats(self, words: Sequence[str]) -> None:
+        """Refuse an option given twice, of which the last would win unsaid."""
+        kept: set[str] = set()
+        for name in (word.partition("=")[0] for word in words):
+            action = self._option_string_actions.get(name)
+            if action is None or action.nargs == 0 or type(action).__name__ == "_AppendAction":
+                continue
+            if action.dest in kept:
+                raise ConfigError(f"option {name} is given twice; keep one of them")
+            kept.add(action.dest)
+
     def error(self, message: str) -> NoReturn:
         """Raise the parser's complaint as a configuration error."""
+        switch = re.match(r"argument (--\w+): ignored explicit argument", message)
+        if switch:
+            message = f"{switch[1]} takes no value; write {switch[1]} alone"
+        stray = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if stray:
+            message += nearest(stray[1], self._option_string_actions)
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _with_home(word: str) -> str:
+    """Return an option with `~/` written out behind `=` or a comma, where shells leave it."""
+    if not word.startswith("--"):
+        return word
+    return re.sub(r"(?<=[=,])~(?=/)", lambda _: os.path.expanduser("~"), word)
 
 
 def one_line(error: BaseException) -> str:
@@ -78,6 +126,8 @@ def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int
     except Exception:
         _may_speak()  # the traceback that follows is what is said
         raise
+    finally:
+        command_options.clear()
 
 
 def _may_speak() -> bool:

@@ -198,6 +198,13 @@ def unknown_model(name: str, others: tuple[str, ...] = ()) -> ConfigError:
         name: what the user typed.
         others: further names that would have been accepted (RecBole's own).
     """
+    file = name.partition(":")[0]
+    if file.endswith(".py"):
+        stem = file.replace("\\", "/").rpartition("/")[2].removesuffix(".py")
+        return ConfigError(
+            f"model '{name}' names a file; name its class, from the folder of the file: "
+            f"--model={stem}:CLASS"
+        )
     known = [*MODELS, *others]
     folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.4)

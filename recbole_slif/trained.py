@@ -233,7 +233,9 @@ def add_user_options(parser: Parser) -> None:
     parser.add_argument("--users", help="user tokens parted by commas, or all")
     parser.add_argument("--users_file", help="file with one user token a line")
     parser.add_argument(
-        "--exclude", default="train,valid", help="splits left out of a user's list, or none"
+        "--exclude",
+        default="train,valid",
+        help="splits left out of a user's list, default %(default)s; or none",
     )
 
 

@@ -58,6 +58,10 @@ _SWEEP = {
 }
 _NOISE = {"kind": _TEXT, "levels": _LIST, "models": (str, list), "group": _TEXT, "quick": _LIST}
 _QUICK = {"seeds": (int, list), "settings": _MAP}
+_WRITTEN = {
+    "title": "; write a line above the tables, such as `title: Overall comparison`",
+    "artefact": "; write whose shape the report has, such as `artefact: table2`",
+}
 DATA_PARTS = ("features", "knowledge")
 # Keys that the runs of an experiment do not take from its settings, and what says them instead.
 _ELSEWHERE = {"dataset": "use --dataset=NAME", "model": "models, cells and sweeps name the models"}
@@ -127,6 +131,8 @@ def find_experiment(name: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
+    if path.suffix in (".yaml", ".yml"):
+        raise ConfigError(f"experiment file '{name}' does not exist")
     known = known_experiments()
     near = nearest(Path(name).stem, known)
     raise ConfigError(
@@ -190,7 +196,7 @@ def _checked(content: Any, schema: Mapping[str, tuple[type, ...]], where: str) -
 
 def _present(content: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in content:
-        raise ConfigError(f"{where}: {key} is missing")
+        raise ConfigError(f"{where}: {key} is missing{_WRITTEN.get(key, '')}")
     return content[key]
 
 

@@ -1,0 +1,71 @@
+"""Options of the commands: empty, repeated, misspelt, below the home folder."""
+
+from pathlib import Path
+
+import pytest
+
+from recbole_slif import cli
+from recbole_slif.config_keys import command_options
+from recbole_slif.records import read_record
+from tests.test_cli import refused, words
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--resume=runs/BPR-1.json"], "is the record of a run, not its checkpoint"),
+        (["--modl=BPR"], "key 'modl' is not known; did you mean 'model'?"),
+        (["--config_file_list=a.yaml"], "did you mean 'config_files'?"),
+        (["hyper", "--model=BPR", "--max_eval=3"], "did you mean 'max_evals'?"),
+        (["--model=", "--epochs=1"], "option --model is empty"),
+        (["--resume", ""], "option --resume is empty"),
+        (["recommend", "--checkpoint=x", "--users="], "option --users is empty"),
+        (["explain", "--checkpoint=x", "--user="], "option --user is empty"),
+        (["experiment", "mine.yaml"], "experiment file 'mine.yaml' does not exist"),
+        (["--config_files=a.yaml", "--config_files=b.yaml"], "--config_files is given twice"),
+        (["experiment", "table2_overall", "--dry-run"], "--dry-run is not known; did you mean"),
+        (["experiment", "table2_overall", "--resume=x"], "--resume takes no value; write --resume"),
+        (["report", "--metric=recall@20", "x"], "did you mean '--metrics'?"),
+    ],
+)
+def test_mistakes_are_named_with_their_fix(argv, said, capsys):
+    assert said in refused(argv, capsys)
+    assert not Path("saved").exists()
+
+
+def test_options_of_a_command_are_offered_while_it_runs(capsys):
+    refused(["--modl=BPR"], capsys)
+    assert command_options == []
+
+
+def test_comparing_shows_no_option_that_it_refuses(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    assert "--resume" not in capsys.readouterr().out
+    assert "goes with run" in refused(["compare", "--resume=x"], capsys)
+
+
+def test_a_choice_called_none_is_no_null(tmp_path):
+    assert cli.main(["--model=SLIFMR", "--ablation=none", *words(tmp_path, epochs=1)]) == 0
+    (record,) = Path("saved/runs").iterdir()
+    assert read_record(record)["config"]["ablation"] == "none"
+
+
+def test_the_home_folder_is_found_behind_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    given = [word for word in words(tmp_path, epochs=1) if "checkpoint_dir" not in word]
+    Path("home").mkdir()
+    Path("home/mine.yaml").write_text("record_dir: ~/records\n", encoding="utf-8")
+    line = ["--model=BPR", "--config_files=~/mine.yaml", "--checkpoint_dir=~/kept", *given]
+    assert cli.main(line) == 0
+    assert not Path("~").exists()
+    (folder,), (record,) = Path("home/kept").iterdir(), Path("home/records").iterdir()
+    assert record.stem == folder.name
+    lists = ["recommend", f"--checkpoint=~/kept/{folder.name}", "--users=all", "--output=~/l.csv"]
+    assert cli.main(lists) == 0
+    assert Path("home/l.csv").is_file()
