@@ -45,7 +45,7 @@ _SECONDS = ("refresh", "train", "evaluate")
 # What names a run or its machine and not how it learns.
 _ASIDE = ("checkpoint_dir", "command", "data_path", "device", "epochs", "eval_block_users",
           "feature_path", "gpu_id", "record_dir", "seed", "show_progress", "state", "use_gpu",
-          "worker")  # fmt: skip
+          "use_tuned", "worker")  # fmt: skip
 
 
 @dataclass(frozen=True)

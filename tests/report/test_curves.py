@@ -42,7 +42,7 @@ def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
         record("a", learning_rate=0.01, gpu_id="0"),
         record("b", learning_rate=0.1),
         record("c", model="NGCF", seed=1, layers=[64]),
-        record("d", model="NGCF", seed=2, layers=[64]),
+        record("d", model="NGCF", seed=2, layers=[64], use_tuned=False),
         record("e", dataset="other", learning_rate=0.5),
         record("f", model="TMFUN"),
     )
