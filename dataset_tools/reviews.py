@@ -285,6 +285,12 @@ def column_places(path: Path, head: Sequence[str], wanted: Sequence[str | None])
     places |= {name: at for at, name in reversed(list(enumerate(names)))}
     for name in wanted:
         if name is not None and name not in places:
+            if names[:1] and names[0].startswith(("{", "[")):
+                raise DataError(
+                    f"{path}: line 1: this is JSON, not a header of columns; `interactions "
+                    "--format json` reads JSON lines, for other commands write a table "
+                    "(pandas: to_csv)"
+                )
             raise DataError(
                 f"{path}: line 1: no column '{name}'; it has {', '.join(names)} (--separator and "
                 "--no-header say how the file is laid out)"

@@ -150,3 +150,11 @@ def test_tokens_come_from_any_file(tmp_path):
     faults = Faults()
     assert read_tokens([path], "item_id", faults) == {"a", "c"}
     assert faults.report()[0]["lines"] == [3]
+
+
+@pytest.mark.parametrize("text", ['[{"sku": "p1"}]', '{"sku": "p1", "colour": "red"}'])
+def test_json_is_called_by_its_name(tmp_path, capsys, text):
+    assert turned(tmp_path, [text])[0] == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "line 1: this is JSON, not a header of columns" in said
+    assert "p1" not in said
