@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from recbole_slif import process_group, quick_start
 from recbole_slif.config import recbole_models
-from recbole_slif.config_yaml import read_literal, read_options, split_names
+from recbole_slif.config_yaml import named_in_files, read_literal, read_options, split_names
 from recbole_slif.console import Parser, compare_table, guarded, run_summary
 from recbole_slif.errors import ConfigError
 from recbole_slif.registry import MODELS
@@ -50,9 +50,13 @@ def _run_parser(command: str, description: str) -> Parser:
     examples = _COMPARE_EXAMPLES if compares else _RUN_EXAMPLES
     epilog = _SETTINGS_HELP + examples.format(prog=f"recbole-slif {command}".strip())
     parser = Parser(command, description, epilog)
-    parser.add_argument("--model", help=f"model to train, default {DEFAULT_MODEL}")
+    parser.add_argument(
+        "--model", help=f"model to train, default that of --config_files, else {DEFAULT_MODEL}"
+    )
     parser.add_argument("--models", help="several models side by side, parted by commas")
-    parser.add_argument("--dataset", help=f"data set folder, default {DEFAULT_DATASET}")
+    parser.add_argument(
+        "--dataset", help=f"data set folder, default that of --config_files, else {DEFAULT_DATASET}"
+    )
     parser.add_argument("--config_files", help="YAML files, parted by commas; later ones win")
     parser.add_argument("--seeds", help="number of seeds (5) or a list of them (1,2,3)")
     resume = argparse.SUPPRESS if compares else "run folder or last.pt to go on with"
@@ -77,10 +81,11 @@ def run_command(words: Sequence[str]) -> int:
         return _summarise(result)
     if options.models is not None or options.seeds:
         return _compare(options, settings, words)
+    files = split_names(options.config_files)
     result = quick_start.run(
-        options.model or DEFAULT_MODEL,
-        options.dataset or DEFAULT_DATASET,
-        split_names(options.config_files),
+        options.model or named_in_files("model", files) or DEFAULT_MODEL,
+        options.dataset or named_in_files("dataset", files) or DEFAULT_DATASET,
+        files,
         argv=settings,
         command=words,
     )
@@ -105,15 +110,16 @@ def compare_command(words: Sequence[str]) -> int:
 def _compare(options: argparse.Namespace, settings: list[str], words: Sequence[str]) -> int:
     if options.model and options.models:
         raise ConfigError("--model and --models exclude one another; name all in --models")
-    models = [options.model or DEFAULT_MODEL]
+    files = split_names(options.config_files)
+    models = [options.model or named_in_files("model", files) or DEFAULT_MODEL]
     if options.models is not None:
         models = split_names(options.models)
     if not models:
         raise ConfigError("--models names no model; write --models=Pop,BPR,SLIFMR")
     results = quick_start.run_many(
         models,
-        options.dataset or DEFAULT_DATASET,
-        split_names(options.config_files),
+        options.dataset or named_in_files("dataset", files) or DEFAULT_DATASET,
+        files,
         seeds=parse_seeds(options.seeds),
         argv=settings,
         command=words,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -109,6 +110,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file '{path}' must hold lines of the form `key: value`.")
     return {str(key): value for key, value in content.items()}
+
+
+def named_in_files(key: str, files: Sequence[str]) -> str | None:
+    """Return what the last file that has `model` or `dataset` calls it, None if none does.
+
+    Raises:
+        ConfigError: a file cannot be read, or names a model by its code.
+    """
+    contents = [read_settings(Path(os.path.expanduser(name))) for name in files]
+    named = [str(content[key]) for content in contents if content.get(key)]
+    if named and key == "model" and ":" in named[-1]:
+        raise ConfigError(f"model '{named[-1]}' is code that a file names; name it with --model.")
+    return named[-1] if named else None
 
 
 def read_literal(text: str) -> Any:

@@ -56,7 +56,8 @@ class Parser(argparse.ArgumentParser):
         """
         words = list(map(_with_home, sys.argv[1:] if args is None else args))
         command_options[:] = [name.lstrip("-") for name in self._option_string_actions]
-        self._refuse_repeats(words)
+        if self.prog.startswith("recbole-slif"):  # recipes of `dataset_tools` may add to a line
+            self._refuse_repeats(words)
         options, others = super().parse_known_args(words, namespace)
         for name, action in self._option_string_actions.items():
             if getattr(options, action.dest, None) in ("", [""]):
@@ -107,6 +108,7 @@ def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int
     Ctrl-C and SIGTERM become one line and exit code 130. With `--debug` among the words the
     exception of a mistake goes through.
     """
+    _open_streams()
     try:
         with sigterm_raised():
             return action(words)
@@ -128,6 +130,13 @@ def guarded(action: Callable[[Sequence[str]], int], words: Sequence[str]) -> int
         raise
     finally:
         command_options.clear()
+
+
+def _open_streams() -> None:
+    """Give output that was closed (`2>&-`, a program without a console) a place to vanish in."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _may_speak() -> bool:

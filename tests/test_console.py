@@ -1,5 +1,6 @@
 """Options of the commands: empty, repeated, misspelt, below the home folder."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def inside(tmp_path, monkeypatch):
         (["explain", "--checkpoint=x", "--user="], "option --user is empty"),
         (["experiment", "mine.yaml"], "experiment file 'mine.yaml' does not exist"),
         (["--config_files=a.yaml", "--config_files=b.yaml"], "--config_files is given twice"),
+        (["experiment", "table2_overall", "--model=BPR"], "choose among them with --models"),
         (["experiment", "table2_overall", "--dry-run"], "--dry-run is not known; did you mean"),
         (["experiment", "table2_overall", "--resume=x"], "--resume takes no value; write --resume"),
         (["report", "--metric=recall@20", "x"], "did you mean '--metrics'?"),
@@ -48,6 +50,30 @@ def test_comparing_shows_no_option_that_it_refuses(capsys):
         cli.main(["compare", "--help"])
     assert "--resume" not in capsys.readouterr().out
     assert "goes with run" in refused(["compare", "--resume=x"], capsys)
+
+
+@pytest.mark.parametrize("more", [[], ["--seeds=1"], ["--models=BPR"]])
+def test_a_file_may_name_model_and_data_set(more, tmp_path):
+    given = [word for word in words(tmp_path, epochs=1) if "--dataset" not in word]
+    Path("mine.yaml").write_text("model: BPR\ndataset: toy\n", encoding="utf-8")
+    assert cli.main(["--config_files=mine.yaml", *given, *more]) == 0
+    (record,) = Path("saved/runs").iterdir()
+    assert record.name.startswith("BPR-toy-")
+
+
+@pytest.mark.parametrize("argv", [["run"], ["run", "--seeds=2"], ["compare"], ["hyper"]])
+def test_a_file_may_not_name_code(argv, capsys):
+    Path("code_that_a_file_names.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
+    Path("mine.yaml").write_text("model: code_that_a_file_names:Mine\n", encoding="utf-8")
+    assert "is code that a file names" in refused([*argv, "--config_files=mine.yaml"], capsys)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_output_may_be_closed(name, tmp_path, monkeypatch):
+    given = [*words(tmp_path, epochs=1), "--show_progress=True"]
+    given.remove("--show_progress=False")
+    monkeypatch.setattr(sys, name, None)
+    assert cli.main(["--models=BPR", *given]) == 0
 
 
 def test_a_choice_called_none_is_no_null(tmp_path):

@@ -54,8 +54,8 @@ def resolve_folder(data_path: str | Path, name: str, known: Collection[str] = ()
         return embedded_folder()
     if name != Path(name).name:
         *above, last = Path(name).parts or ("",)
-        place = f"--data_path={Path(*above)} " if above else ""
-        raise DataError(f"data set '{name}' is a path, not a name; write {place}--dataset={last}")
+        place = f" and data_path '{Path(*above)}'" if above else ""
+        raise DataError(f"data set '{name}' is a path; give the name '{last}'{place}")
     # RecBole's config appends the name to data_path; what the user typed is above it.
     base = Path(data_path)
     shown = base if base.name == name else base / name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_slif.config_yaml import read_options, split_names
+from recbole_slif.config_yaml import named_in_files, read_options, split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, without_passwords
 from recbole_slif.experiment import statistics
@@ -58,7 +58,7 @@ def _parser() -> Parser:
     # no positional argument: argparse would take a word such as `--topk=[3, 5]` for it
     parser.usage = "recbole-slif experiment NAME [options] [--key=value ...]"
     parser.add_argument("--experiment", metavar="NAME", help="the name, as an option")
-    parser.add_argument("--dataset", default="ml-100k", help="data set folder, default ml-100k")
+    parser.add_argument("--dataset", help="data set, default that of --config_files or ml-100k")
     parser.add_argument("--seeds", help="number of seeds (5) or a list of them (1,2,3)")
     parser.add_argument("--models", help="cells of these models alone, parted by commas")
     parser.add_argument("--quick", action="store_true", help="few epochs, one seed, small grids")
@@ -95,6 +95,10 @@ def experiment_command(words: Sequence[str]) -> int:
     require_workers(options.workers)
     definition = read_definition(find_experiment(name), options.quick)
     settings = read_options(extra)
+    if "model" in settings:
+        raise ConfigError("--model: the experiment names models; choose among them with --models")
+    files = tuple(split_names(options.config_files))
+    options.dataset = options.dataset or named_in_files("dataset", files) or "ml-100k"
     command = ("experiment", *map(without_passwords, words))
     address = read_address(options.storage) if options.storage else None
     if definition.statistics:
@@ -104,7 +108,7 @@ def experiment_command(words: Sequence[str]) -> int:
         parse_seeds(options.seeds),
         None if options.models is None else split_names(options.models),
         options.quick,
-        tuple(split_names(options.config_files)),
+        files,
         settings,
         command,
     )

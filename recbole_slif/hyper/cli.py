@@ -13,7 +13,7 @@ from typing import Any
 from recbole_slif import quick_start
 from recbole_slif.atomic_files import make_folder
 from recbole_slif.config import SlifConfig
-from recbole_slif.config_yaml import read_literal, read_options, split_names
+from recbole_slif.config_yaml import named_in_files, read_literal, read_options, split_names
 from recbole_slif.console import Parser, guarded
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.plan import decisive_settings
@@ -113,8 +113,8 @@ class Order:
 def _parser() -> Parser:
     text = "Search hyper-parameters; the validation metric decides, the test split is not read."
     parser = Parser("hyper", text, _EPILOG)
-    parser.add_argument("--model", default="SLIFMR", help="model to tune, default SLIFMR")
-    parser.add_argument("--dataset", default="ml-100k", help="data set folder, default ml-100k")
+    parser.add_argument("--model", help="model to tune, default that of --config_files or SLIFMR")
+    parser.add_argument("--dataset", help="data set, default that of --config_files or ml-100k")
     parser.add_argument("--params_file", help=".hyper file, default properties/hyper/MODEL.hyper")
     parser.add_argument("--config_files", help="YAML files below the trial's values")
     parser.add_argument("--algo", default="exhaustive", help="exhaustive, random or bayes")
@@ -138,6 +138,8 @@ def search_command(words: Sequence[str]) -> int:
     _check_options(options)
     fixed = {key: read_literal(text) for key, text in read_options(extra).items()}
     files = split_names(options.config_files)
+    options.model = options.model or named_in_files("model", files) or "SLIFMR"
+    options.dataset = options.dataset or named_in_files("dataset", files) or "ml-100k"
     base = SlifConfig(options.model, options.dataset, files, fixed)
     parameters = read_space(space_file(options.params_file, options.model))
     check_space(parameters, base)
