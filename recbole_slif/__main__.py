@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 _MISSING = 1
+_STOPPED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after the program's name; None for those of `sys.argv`.
 
     Returns:
-        The command's exit code, 1 if a package is missing.
+        The command's exit code, 1 if a package is missing, 130 for Ctrl-C while all is loaded.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["doctor"]:
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = "python -m recbole_slif doctor"
         print(f"error: {error}; `{where}` says what to install", file=sys.stderr)
         return _MISSING
+    except KeyboardInterrupt:  # torch and RecBole take seconds to load
+        print("stopped by SIGINT", file=sys.stderr)
+        return _STOPPED
     return run(words)
 
 

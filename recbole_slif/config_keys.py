@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -127,7 +128,10 @@ class Key:
         return value
 
     def _as_type(self, value: Any, source: str) -> Any:
-        """Accept the key's types, whole numbers for numbers, and 5.0 where 5 is meant."""
+        """Accept the key's types, and what stands for them: 5 or 5.0, numpy's, a tuple, a path."""
+        value = _as_plain(value)
+        if isinstance(value, tuple) and list in self.types:
+            value = list(value)
         if isinstance(value, bool):
             if bool not in self.types:
                 raise self._refuse(value, source)
@@ -152,6 +156,15 @@ class Key:
         if self.types == (str,) and not isinstance(value, str) and value is not None:
             return text
         return value
+
+
+def _as_plain(value: Any) -> Any:
+    """Return Python's own number for one of numpy's, and the text of a path."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, (bool, int)):
+        return float(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def parse_type(comment: str) -> tuple[tuple[type, ...], tuple[str, ...], bool]:

@@ -119,6 +119,7 @@ def run_many(
         TrainingStoppedError: Ctrl-C or SIGTERM.
     """
     process_group.require_one("a comparison")
+    models = [models] if isinstance(models, (str, type)) else models
     plans = _plans(models, dataset, config_files, overrides or {}, read_options(list(argv or ())))
     results = []
     for build in plans:

@@ -64,6 +64,7 @@ def recommend(
         DataError: a token is not a user of the data set.
         ConfigError: `k` or `exclude` is not usable.
     """
+    exclude = [exclude] if isinstance(exclude, str) else exclude
     check_list_options(k, exclude)
     trained = open_trained(checkpoint, overrides, model, title_column)
     found: list[Recommendation] = []

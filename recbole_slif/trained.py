@@ -69,7 +69,7 @@ class Trained:
         """
         if tokens is None:
             return np.arange(1, self.dataset.user_num, dtype=np.int64)
-        return self._ids("user", self.dataset.uid_field, list(dict.fromkeys(tokens)))
+        return self._ids("user", self.dataset.uid_field, list(dict.fromkeys(_as_tokens(tokens))))
 
     def item_ids(self, tokens: Sequence[str]) -> np.ndarray:
         """Return the ids of items.
@@ -77,7 +77,7 @@ class Trained:
         Raises:
             DataError: a token is not an item; the text names the nearest one.
         """
-        return self._ids("item", self.dataset.iid_field, tokens)
+        return self._ids("item", self.dataset.iid_field, _as_tokens(tokens))
 
     def _ids(self, kind: str, field: str, tokens: Sequence[str]) -> np.ndarray:
         known = self.dataset.field2token_id[field]
@@ -91,6 +91,11 @@ class Trained:
             name = self.dataset.dataset_name
             raise DataError(f"{kind} '{unknown[0]}'{more} is not in data set '{name}'{hint}")
         return np.array([known[token] for token in tokens], dtype=np.int64)
+
+
+def _as_tokens(tokens: Sequence[Any] | str) -> list[str]:
+    """Return tokens as texts: one text is one token, numbers are read as they are written."""
+    return [tokens] if isinstance(tokens, str) else list(map(str, tokens))
 
 
 def open_trained(

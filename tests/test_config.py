@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from recbole.config import Config
@@ -211,6 +212,18 @@ def test_whole_numbers_pass_for_numbers_and_five_point_zero_for_five():
     config = make(overrides={"learning_rate": 1, "epochs": 5.0})
     assert (config["learning_rate"], type(config["learning_rate"])) == (1.0, float)
     assert (config["epochs"], type(config["epochs"])) == (5, int)
+
+
+def test_what_python_users_pass_is_read_as_meant():
+    given = {"epochs": np.int64(3), "learning_rate": np.float32(0.5), "checkpoint_dir": Path("x"),
+             "topk": (5, 20), "metrics": ("Recall", "NDCG"), "use_tuned": False}  # fmt: skip
+    config = make(overrides=given)
+    assert (config["epochs"], config["learning_rate"], config["checkpoint_dir"]) == (3, 0.5, "x")
+    assert (config["topk"], config["metrics"]) == ([5, 20], ["Recall", "NDCG"])
+    assert make(argv=["--topk=5,20"])["topk"] == [5, 20]
+    assert all(type(config[key]) is kind for key, kind in (("epochs", int), ("topk", list)))
+    refused("use_tuned must be True or False", overrides={"use_tuned": np.int64(1)})
+    refused("epochs must be a whole number", overrides={"epochs": np.float64(1.5)})
 
 
 def test_choice_outside_the_list_is_refused_with_the_list():

@@ -1,11 +1,13 @@
 """Options of the commands: empty, repeated, misspelt, below the home folder."""
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from recbole_slif import cli
+from recbole_slif.__main__ import main as entry
 from recbole_slif.config_keys import command_options
 from recbole_slif.records import read_record
 from tests.test_cli import refused, words
@@ -66,6 +68,16 @@ def test_a_file_may_not_name_code(argv, capsys):
     Path("code_that_a_file_names.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
     Path("mine.yaml").write_text("model: code_that_a_file_names:Mine\n", encoding="utf-8")
     assert "is code that a file names" in refused([*argv, "--config_files=mine.yaml"], capsys)
+
+
+def test_ctrl_c_while_torch_loads_is_one_line(monkeypatch, capsys):
+    class Loading(types.ModuleType):
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "recbole_slif.cli", Loading("recbole_slif.cli"))
+    assert entry(["--model=BPR"]) == 130
+    assert capsys.readouterr().err == "stopped by SIGINT\n"
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])

@@ -53,6 +53,14 @@ def test_lists_are_the_best_unseen_items(trained, exclude):
     assert lists == {user: items for user, items in by_loop(trained, exclude, 6).items() if items}
 
 
+def test_one_text_is_one_user_and_one_split(trained):
+    assert recommend(trained, "u7", k=2) == recommend(trained, ["u7"], k=2)
+    lists = [recommend(trained, ["u7"], exclude=exclude) for exclude in ("train", ["train"])]
+    assert lists[0] == lists[1]
+    with pytest.raises(DataError, match="user '7' is not in"):
+        recommend(trained, [7])
+
+
 def test_users_come_in_the_order_asked(trained):
     found = recommend(trained, ["u7", "u2"], k=2)
     assert [entry.user for entry in found] == ["u7", "u7", "u2", "u2"]

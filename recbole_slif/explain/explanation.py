@@ -187,6 +187,7 @@ def explain(
     """
     amounts = amounts or Amounts()
     amounts.check()
+    exclude = [exclude] if isinstance(exclude, str) else exclude
     check_list_options(amounts.topk, exclude)
     trained = open_trained(checkpoint, overrides, model, title_column)
     ids, wanted = trained.user_ids(users), trained.item_ids(items)
