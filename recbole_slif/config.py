@@ -17,7 +17,7 @@ from recbole.model.abstract_recommender import AbstractRecommender, AutoEncoderM
 from recbole.utils import InputType, ModelType, get_model
 
 from recbole_slif import process_group, registry
-from recbole_slif.config_checks import check_settings, refuse_code_of_files
+from recbole_slif.config_checks import check_names, check_settings
 from recbole_slif.config_keys import Key, command_options, nearest, read_keys
 from recbole_slif.config_yaml import SettingsLoader, read_options, read_settings, split_names
 from recbole_slif.data.locate import config_folder
@@ -158,7 +158,7 @@ class SlifConfig(Config):
         for key, value in (("model", model), ("dataset", dataset)):
             if value is None:
                 raise ConfigError(f"no {key} is named; write --{key}=NAME.")
-        refuse_code_of_files(model, self._given)
+        check_names(model, dataset, self._given)
         name, model_class = find_model_class(model)  # type: ignore[arg-type]
         return name, model_class, str(dataset)
 

@@ -139,16 +139,21 @@ def check_effect(settings: Mapping[str, Any], modes: Sequence[str]) -> None:
         raise ConfigError("transform: it acts on sequences, which no model reads here; leave null.")
 
 
-def refuse_code_of_files(model: Any, given: Sequence[tuple[str, str, Any]]) -> None:
-    """Refuse a model `module:Class` that configuration files alone have named.
+def check_names(model: Any, dataset: Any, given: Sequence[tuple[str, str, Any]]) -> None:
+    """Refuse a second name, and a model `module:Class` that configuration files alone have named.
 
     Args:
         model: the model's name or class.
+        dataset: the data set's name.
         given: key, source and value of all that was given.
 
     Raises:
-        ConfigError: importing it would run code on the word of a file.
+        ConfigError: two are named, or importing one would run code on the word of a file.
     """
+    chosen = {"model": model, "dataset": dataset}
+    for key, source, value in given:
+        if key in chosen and value != chosen[key] and not source.startswith("file "):
+            raise ConfigError(f"{source}: {key} '{value}' stands beside '{chosen[key]}'; name one.")
     sources = [source for key, source, value in given if (key, value) == ("model", model)]
     if ":" in str(model) and sources and all(source.startswith("file ") for source in sources):
         raise ConfigError(f"model '{model}' is code that a file names; name it with --model.")

@@ -76,6 +76,14 @@ def test_pickles_of_data_that_nothing_writes_or_reads_are_refused(key):
     make(overrides={key: None if key.endswith("path") else False})
 
 
+@pytest.mark.parametrize(("key", "other"), [("model", "LightGCN"), ("dataset", "amazon-book")])
+def test_a_second_name_is_refused(key, other):
+    refused(f"^overrides: {key} '{other}' stands beside", overrides={key: other})
+    refused(f"^command line: {key} '{other}' stands", argv=[f"--{key}={other}"])
+    same = {"model": "BPR", "dataset": "ml-100k"}
+    assert make(overrides={key: same[key]})[key] == same[key]
+
+
 def test_ranking_what_a_user_has_met_is_refused():
     refused("^repeatable: items of a user's earlier splits", overrides={"repeatable": True})
     assert make(overrides={"repeatable": False})["repeatable"] is False
