@@ -173,9 +173,10 @@ def run_summary(result: RunResult) -> str:
     from recbole_slif.records import precision_over_recall
 
     lines = ["", metric_table(result), ""]
+    epoch = "not trained" if result.best_epoch < 0 else f"best epoch {result.best_epoch}"
     lines.append(
         f"{shown_name(result.model)} on {result.dataset}, seed {result.seed}: "
-        f"best epoch {result.best_epoch}, {result.seconds:.0f} s"
+        f"{epoch}, {result.seconds:.0f} s"
     )
     ratios = precision_over_recall(result.test)
     if ratios:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recbole_slif import stages
+from recbole_slif.console import run_summary
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.model.general.bpr import BPR
@@ -213,3 +214,9 @@ def test_kgat_names_both_phases(tmp_path):
     result = run("KGAT", "toy", overrides=settings(tmp_path, epochs=1), verbose=False)
     (epoch,) = read_record(result.record)["epochs"]
     assert list(epoch["loss"]) == ["bpr", "translation"]
+
+
+def test_the_summary_of_a_run_without_training_says_so(tmp_path):
+    for epochs, said in ((0, "seed 2020: not trained, "), (1, "seed 2020: best epoch 0, ")):
+        result = run("BPR", "toy", overrides=settings(tmp_path, epochs=epochs))
+        assert said in run_summary(result)
