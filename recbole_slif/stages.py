@@ -290,8 +290,15 @@ def execute(
         stages.close("failed", str(error))
         raise ConfigError(f"model '{config['model']}' cannot run here: {error}") from error
     except Exception as error:
+        label = config["LABEL_FIELD"]
+        if isinstance(error, KeyError) and error.args == (label,):
+            error = ConfigError(
+                f"model '{config['model']}' learns from labels, but no column '{label}' is there: "
+                "draw negatives (train_neg_sample_args), which makes it, or set threshold to make "
+                "it of a column such as the rating"
+            )
         stages.close("failed", f"{type(error).__name__}: {error}")
-        raise
+        raise error
     finally:
         process_group.disconnect()
     result = stages.close("finished")

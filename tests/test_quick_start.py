@@ -58,6 +58,12 @@ def test_a_library_that_a_step_lacks_is_named(tmp_path):
     assert record["status"] == "failed" and "no_such_library" in record["error"]
 
 
+def test_labels_that_nobody_makes_are_named(tmp_path):
+    chosen = settings(tmp_path, embedding_size=..., train_neg_sample_args=None)
+    with pytest.raises(ConfigError, match="'NeuMF' learns from labels, but no column 'label'"):
+        run("NeuMF", "toy", overrides=chosen)
+
+
 def test_recboles_model_without_a_property_file_runs(tmp_path):
     chosen = settings(tmp_path, embedding_size=...)
     assert 0 <= run("Random", "toy", overrides=chosen).test["recall@5"] <= 1
