@@ -181,7 +181,7 @@ def test_sampled_evaluation_still_works(make_dataset, make_config):
 def test_sequential_models_are_refused(make_dataset, make_config):
     make_dataset()
     with pytest.raises(ConfigError, match="SEQUENTIAL"):
-        prepare_data(make_config("GRU4Rec", repeatable=True, loss_type="BPR"))
+        prepare_data(make_config("GRU4Rec", loss_type="BPR"))
 
 
 def test_bundle_reports_the_data(bundle, caplog):

@@ -134,7 +134,8 @@ def test_out_subject_paper_and_figures_are_options(tmp_path, capsys, monkeypatch
     assert not list(out.glob("*.png"))
     assert "KGAT above SLIFMR" in (out / "significance.md").read_text()
     assert "paper" not in (out / "table.md").read_text()
-    assert cli.main([*words, "--no-figures", "--subject=Nobody"]) == 2
+    unknown = [word.replace("KGAT", "Nobody") for word in words]
+    assert cli.main([*unknown, "--no-figures"]) == 2
     assert "no cell is 'Nobody'; there are KGAT" in capsys.readouterr().err
 
 
