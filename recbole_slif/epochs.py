@@ -166,8 +166,6 @@ class EpochMixin:
         try:
             return super()._train_epoch(phase.batches, epoch, phase.loss, show_progress)  # type: ignore[misc]
         finally:
-            # what is left behind would count as gradient when the next pass clips its norm
-            self.optimizer.zero_grad()
             self.optimizer, self._title = kept, "Train"
 
     def _finish_epoch(self: Any, epoch: int) -> None:

@@ -112,6 +112,8 @@ class PhaseTrainer(Trainer):
         options = {name: group[name] for name in ("lr", "weight_decay")}
         return torch.optim.Adam(group["params"], fused=True, **options)
 
+            # those that only other optimizers clear would count where the norm is clipped
+            self.model.zero_grad()
     def _train_epoch(
         self,
         train_data: Any,
