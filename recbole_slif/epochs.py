@@ -41,6 +41,7 @@ class EpochMixin:
             SlifError: the loss is not finite.
         """
         self._train_data, self._valid_data = train_data, valid_data
+        self.eval_step = min(self.eval_step, self.epochs)  # RecBole gives Pop and its like one
         self._saved, self._has_valid = saved, bool(valid_data) and self.eval_step > 0
         if self._pending is not None:
             random_state.restore_loader(train_data, self._pending["loader"])

@@ -5,7 +5,9 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.model.knowledge_aware_recommender import cke, ktup, mkr
 from recbole.trainer import KGTrainer, MKRTrainer
 
+from recbole_slif.quick_start import run
 from recbole_slif.trainer import SlifTrainer, trainer_class
+from tests.running import settings
 from tests.test_trainer import trainer_of
 
 
@@ -20,6 +22,12 @@ class OwnCKE(cke.CKE):
 
 class OwnGeneral(GeneralRecommender):
     """Has no triples to learn."""
+
+
+@pytest.mark.parametrize("model", ["Pop", "ItemKNN"])
+def test_what_is_counted_in_one_epoch_is_validated_after_it(tmp_path, model):
+    found = run(model, "toy", overrides=settings(tmp_path, eval_step=2, embedding_size=...))
+    assert found.best_epoch == 0 and found.valid and found.test
 
 
 def test_a_class_derived_from_recboles_is_trained_as_that_is(tmp_path):
