@@ -154,13 +154,22 @@ class PhaseTrainer(Trainer):
         return self._names[at] if at < len(self._names) else f"{otherwise}{at + 1}"
 
     def _generate_train_loss_output(
+        if math.isnan(score) and self.best_epoch < 0:
+            raise SlifError(
+                f"valid_metric: {self.valid_metric} is not a number on this validation split, so "
+                "no epoch can be chosen by it; choose another metric, or another split"
+            )
         self, epoch_idx: int, s_time: float, e_time: float, losses: Any
     ) -> str:
         line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
         return re.sub(r"train_loss(\d+)", lambda found: self._loss_name(int(found[1]) - 1), line)
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, Any]:
-        """Evaluate; a score that only ties with the best is not counted as better."""
+        """Evaluate; a score that only ties with the best is not counted as better.
+
+        Raises:
+            SlifError: the first score is not a number, so that no epoch can be the best.
+        """
         started = perf_counter()
         score, result = super()._valid_epoch(valid_data, show_progress)
         self._latest_valid = dict(result)

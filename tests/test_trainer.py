@@ -216,6 +216,14 @@ class Exploding(BPR):
 
 
 def test_loss_that_is_not_finite_is_named(tmp_path):
+def test_a_score_that_is_not_a_number_is_said_at_once(tmp_path, monkeypatch):
+    trainer, data = trainer_of(tmp_path, epochs=3)
+    monkeypatch.setattr(trainer, "evaluate", lambda *_, **__: {"recall@5": float("nan")})
+    with pytest.raises(SlifError, match=r"valid_metric: recall@5 is not a number"):
+        trainer.fit(data.train_data, data.valid_data)
+    assert trainer.epochs_done == 0
+
+
     trainer, data = trainer_of(tmp_path, Exploding)
     batches = len(data.train_data)
     where = f"epoch {7 // batches}, batch {7 % batches}"
