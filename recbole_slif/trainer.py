@@ -23,7 +23,7 @@ from recbole.utils import get_trainer
 from torch import Tensor
 
 from recbole_slif import checkpoint as files
-from recbole_slif import process_group, random_state, recbole_state
+from recbole_slif import optimizers, process_group, random_state, recbole_state
 from recbole_slif.batches import Batches
 from recbole_slif.console import one_line
 from recbole_slif.epochs import EpochMixin
@@ -37,7 +37,6 @@ from recbole_slif.wandb_runs import split_losses
 # RecBole builds a gradient scaler each epoch, used or not, under a name torch has given up.
 warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarning)
 
-_FUSED_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _SAVED = ("cur_step", "best_valid_score", "best_valid_result", "best_epoch", "epochs_done")
 
 
@@ -89,28 +88,16 @@ class PhaseTrainer(Trainer):
         """Build RecBole's optimizer; Adam runs fused (one pass over memory) where it can.
 
         Raises:
-            ConfigError: `sparse_adam` is asked for and no table of the model is sparse.
+            ConfigError: `sparse_adam` is asked for and no table of the model is sparse, or scaled
+                gradients would be clipped.
         """
-        sparse = any(getattr(module, "sparse", False) for module in self.model.modules())
-        if str(self.config["learner"]).lower() == "sparse_adam" and not sparse:
-            raise ConfigError(
-                f"learner: sparse_adam needs embeddings with sparse=True, and "
-                f"{type(self.model).__name__} has none; write adam"
-            )
+        optimizers.require_usable(self.config, self.model, self.enable_scaler)
         optimizer = super()._build_optimizer(
             **{"params": learning_parameters(self.model), **kwargs}
         )
-        if type(optimizer) is not torch.optim.Adam or self.config["fused_optimizer"] is False:
+        if self.config["fused_optimizer"] is False or optimizers.is_sparse(self.model):
             return optimizer
-        group = optimizer.param_groups[0]
-        fits = all(
-            parameter.dtype in _FUSED_DTYPES and parameter.device.type in ("cpu", "cuda")
-            for parameter in group["params"]
-        )
-        if sparse or not fits:
-            return optimizer
-        options = {name: group[name] for name in ("lr", "weight_decay")}
-        return torch.optim.Adam(group["params"], fused=True, **options)
+        return optimizers.fused(optimizer)
 
             # those that only other optimizers clear would count where the norm is clipped
             self.model.zero_grad()

@@ -10,7 +10,7 @@ import torch
 
 from recbole_slif import checkpoint, factory
 from recbole_slif.config import SlifConfig
-from recbole_slif.errors import SlifError
+from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
 from recbole_slif.model.general.bpr import BPR
 from recbole_slif.trainer import SlifTrainer, trainer_class
@@ -287,6 +287,13 @@ def test_adam_is_fused_and_follows_the_same_rule(tmp_path):
 
 
 def test_evaluation_follows_the_weights(tmp_path):
+def test_gradients_are_not_clipped_while_they_are_scaled(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trainer_of(tmp_path, enable_scaler=True)
+    with pytest.raises(ConfigError, match="clip_grad_norm: RecBole clips gradients while"):
+        trainer_of(tmp_path, enable_scaler=True, clip_grad_norm={"max_norm": 1.0})
+
+
     trainer, data = trainer_of(tmp_path, BPR, learning_rate=0.05, epochs=4, stopping_step=50)
     trainer.fit(data.train_data, data.valid_data)
     fresh = SlifTrainer(trainer.config, trainer.model)
