@@ -56,6 +56,8 @@ class EpochMixin:
                 self.best_epoch = epoch
                 self.best_valid_result = self._latest_valid
             self._finish_epoch(epoch)
+            if self.cur_step == 0 and saved:
+                self._save_checkpoint(epoch)
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
@@ -105,9 +107,16 @@ class EpochMixin:
         return losses
 
     def _save_checkpoint(self: Any, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """Write `best.pt`; without validation `last.pt` follows, which tells its epoch."""
+        """Write `best.pt`, with validation after `last.pt`, else before it.
+
+        RecBole asks for it first. Were it written then, a kill before `last.pt` would leave that
+        one without the epoch, and the epoch it calls the best without a file.
+        """
+        unfinished = epoch == self.epochs_done
+        if unfinished and self._has_valid:
+            return
         super()._save_checkpoint(epoch, verbose, **kwargs)  # type: ignore[misc]
-        if epoch == self.epochs_done and not self._has_valid:
+        if unfinished:
             self._finish_epoch(epoch)
 
     def _hook(self: Any, name: str, epoch: int) -> None:

@@ -99,8 +99,6 @@ class PhaseTrainer(Trainer):
             return optimizer
         return optimizers.fused(optimizer)
 
-            # those that only other optimizers clear would count where the norm is clipped
-            self.model.zero_grad()
     def _train_epoch(
         self,
         train_data: Any,
@@ -114,6 +112,8 @@ class PhaseTrainer(Trainer):
         wanted = loss_func or self.model.calculate_loss
 
         def watched(interaction: Any) -> Any:
+            # those that only other optimizers clear would count where the norm is clipped
+            self.model.zero_grad()
             losses = wanted(interaction)
             self._parts = losses if isinstance(losses, tuple) else (losses,)
             self._batches.tell(self._parts)  # type: ignore[union-attr]
@@ -141,11 +141,6 @@ class PhaseTrainer(Trainer):
         return self._names[at] if at < len(self._names) else f"{otherwise}{at + 1}"
 
     def _generate_train_loss_output(
-        if math.isnan(score) and self.best_epoch < 0:
-            raise SlifError(
-                f"valid_metric: {self.valid_metric} is not a number on this validation split, so "
-                "no epoch can be chosen by it; choose another metric, or another split"
-            )
         self, epoch_idx: int, s_time: float, e_time: float, losses: Any
     ) -> str:
         line = super()._generate_train_loss_output(epoch_idx, s_time, e_time, losses)
@@ -159,6 +154,11 @@ class PhaseTrainer(Trainer):
         """
         started = perf_counter()
         score, result = super()._valid_epoch(valid_data, show_progress)
+        if math.isnan(score) and self.best_epoch < 0:
+            raise SlifError(
+                f"valid_metric: {self.valid_metric} is not a number on this validation split, so "
+                "no epoch can be chosen by it; choose another metric, or another split"
+            )
         self._latest_valid = dict(result)
         if self.history:
             self.history[-1]["valid"] = dict(result)
@@ -328,19 +328,31 @@ class PhaseTrainer(Trainer):
         Raises:
             CheckpointError: `best.pt` is unusable and its epoch is not the one resumed from.
         """
-        if self.best_epoch < 0:
+        fault = self._fault_of_best() if self.best_epoch >= 0 else ""
+        if not fault:
             return
+        if self.best_epoch != self.epochs_done - 1:
+            raise CheckpointError(
+                f"{fault}; the best epoch so far ({self.best_epoch}) is in no other file: "
+                f"start the run anew, or use epoch {self.epochs_done - 1} from '{path}'"
+            )
+        self.logger.warning(f"{fault}; written again from '{path}', which is of its epoch")
+        self._latest_valid = self.best_valid_result
+        self._save_checkpoint(self.best_epoch)
+
+    def _fault_of_best(self) -> str:
+        """Say why `best.pt` is not the best epoch so far; empty where it is."""
         try:
-            files.load(self.saved_model_file)
+            epoch = files.load(self.saved_model_file).header.get("epoch")
         except CheckpointError as error:
-            if self.best_epoch != self.epochs_done - 1:
-                raise CheckpointError(
-                    f"{error}; the best epoch so far ({self.best_epoch}) is in no other file: "
-                    f"start the run anew, or use epoch {self.epochs_done - 1} from '{path}'"
-                ) from error
-            self.logger.warning(f"{error}; written again from '{path}', which is of its epoch")
-            self._latest_valid = self.best_valid_result
-            self._save_checkpoint(self.best_epoch)
+            return str(error)
+        if epoch == self.best_epoch:
+            return ""
+        # `previous.pt` may be older; the epochs after it are made again, and this file with them
+        again = isinstance(epoch, int) and self.epochs_done <= epoch < self.epochs
+        if again and self.best_epoch != self.epochs_done - 1:
+            return ""
+        return f"checkpoint '{self.saved_model_file}' is of epoch {epoch}, not {self.best_epoch}"
 
 
 class SlifTrainer(EpochMixin, PhaseTrainer):

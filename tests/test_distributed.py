@@ -12,7 +12,7 @@ import torch
 from recbole_slif import process_group
 from recbole_slif.batch_parts import BatchPart, own_rows, whole_batch
 from recbole_slif.config import find_model_class
-from recbole_slif.distributed import require_shareable, shares_batches
+from recbole_slif.distributed import SharedTraining, require_shareable, shares_batches
 from recbole_slif.errors import CheckpointError, ConfigError
 from recbole_slif.model.general.lightgcn import LightGCN
 from recbole_slif.registry import MODELS
@@ -171,6 +171,13 @@ def test_other_models_are_refused_by_name(shared):
 
 
 # ---- without other processes -----------------------------------------------------------------
+
+
+def test_the_first_process_alone_looks_at_the_best_file(monkeypatch):
+    # it may write the file anew before another has read it, and would then wait for that one
+    monkeypatch.setattr(process_group, "leads", lambda: False)
+    monkeypatch.setattr(process_group, "hand_round", lambda text: text or "it is empty")
+    assert SharedTraining._fault_of_best(object.__new__(SharedTraining)) == "it is empty"
 
 
 def test_which_models_share_batches():

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from recbole_slif.errors import CheckpointError, ConfigError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.records import read_record
 from recbole_slif.run_folder import RunFolder, folder_of, keep_previous, load_last
+from recbole_slif.trainer import PhaseTrainer
 from tests.running import build, settings
 
 
@@ -152,6 +154,50 @@ def test_best_of_the_last_epoch_is_written_again_else_refused_at_once(tmp_path):
     (whole.folder / "best.pt").unlink()
     with pytest.raises(CheckpointError, match=r"best epoch so far \(0\).*start the run anew"):
         quick_start.resume(whole.folder, {"epochs": 5}, verbose=False)
+
+
+def rising(monkeypatch, scores):
+    """Let validation find these scores, epoch after epoch."""
+    places = iter(scores)
+    monkeypatch.setattr(
+        PhaseTrainer, "evaluate", lambda *_, **__: {"recall@5": next(places, 0.0), "recall@3": 0.0}
+    )
+
+
+def epoch_of(path):
+    return checkpoint.load(path).header["epoch"]
+
+
+@pytest.mark.parametrize("kept", ["best.pt", "last.pt"])
+def test_a_stop_between_the_two_files_leaves_the_best_epoch_its_own(tmp_path, monkeypatch, kept):
+    """A write that fails stands for the kill; `kept` is written last, or not at all."""
+    save = checkpoint.save
+
+    def failing(path, content):
+        if content.header["epoch"] == 2 and path.name != kept:
+            raise RuntimeError("killed")
+        save(path, content)
+
+    with monkeypatch.context() as within:
+        rising(within, [0.1, 0.2, 0.3])
+        within.setattr(checkpoint, "save", failing)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(tmp_path, 3)
+    folder = next((tmp_path / "saved").glob("BPR-toy-*"))
+    done = epoch_of(folder / "last.pt") + 1
+    resumed = quick_start.resume(folder, {"epochs": done}, verbose=False)
+    assert resumed.best_epoch == done - 1 == epoch_of(folder / "best.pt")
+    assert resumed.valid["recall@5"] == [0.1, 0.2, 0.3][done - 1]
+
+
+def test_a_best_of_an_epoch_that_does_not_come_again_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as within:
+        rising(within, [0.3, 0.2, 0.1, 0.4])
+        folder = train(tmp_path, 4).folder
+    shutil.copy(folder / "previous.pt", folder / "last.pt")  # of epoch 2, whose best is 0
+    with pytest.raises(CheckpointError, match=r"best.pt' is of epoch 3, not 0; the best epoch"):
+        quick_start.resume(folder, {"epochs": 3}, verbose=False)
+    assert quick_start.resume(folder, {"epochs": 4}, verbose=False).status == "finished"
 
 
 def test_seconds_of_a_resumed_run_count_its_earlier_epochs(tmp_path):
