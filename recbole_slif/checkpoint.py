@@ -244,6 +244,13 @@ def model_state(model: Any) -> dict[str, Any]:
     return {"parameters": dict(model.state_dict()), "extras": extras, "epoch": dict(epoch)}
 
 
+def copy_state(model: Any) -> dict[str, Any]:
+    """Return `model_state` in memory of its own, which training on leaves as it is."""
+    tensors: dict[str, Tensor] = {}
+    tree = pack(model_state(model), tensors)
+    return dict(unpack(tree, {name: tensor.clone() for name, tensor in tensors.items()}))
+
+
 def _to_device(value: Any, device: torch.device | str) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 

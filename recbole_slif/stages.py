@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from recbole.utils import init_logger, init_seed, set_color
 
-from recbole_slif import factory, process_group, wandb_runs
+from recbole_slif import checkpoint, factory, process_group, wandb_runs
 from recbole_slif.epochs import NOTHING_KEPT
 from recbole_slif.errors import ConfigError
 from recbole_slif.interrupt import TrainingStoppedError, name_of
@@ -140,6 +140,8 @@ class Run:
             self.trainer = trainer_class(self.config, model)(self.config, model)
         except ImportError as error:
             raise ConfigError(f"model '{self.config['model']}' cannot run here: {error}") from error
+        self._in_memory = False
+        self._best: dict[str, Any] | None = None
         self.trainer.header = {
             "identity": factory.identity(self.config, self.bundle),
             "config": factory.saved_settings(self.config),
@@ -165,8 +167,13 @@ class Run:
         )
         self.result.record = self.record.write()
 
-    def train(self) -> None:
-        """Fit on the training split; the validation split decides on the epoch to keep."""
+    def train(self, in_memory: bool = False) -> None:
+        """Fit on the training split; the validation split decides on the epoch to keep.
+
+        Args:
+            in_memory: keep the best epoch in memory, for the test of a run that keeps no files.
+        """
+        self._in_memory = in_memory
         score, valid = self.trainer.fit(
             self.bundle.train_data,
             self.bundle.valid_data,
@@ -204,6 +211,8 @@ class Run:
             raise TrainingStoppedError(f"{stop}; {self.trainer.way_on()}") from None
         self.result.test = dict(result) if result is not None else None
         if self.hooks.on_test is not None:
+        if self._in_memory and self.trainer.cur_step == 0:
+            self._best = checkpoint.copy_state(self.trainer.model)
             self.hooks.on_test(self.trainer, self.bundle)
 
     def way_on(self, resumed: Path | None) -> str:
@@ -213,6 +222,8 @@ class Run:
         return NOTHING_KEPT if self.trainer is None else self.trainer.way_on()
 
     def close(self, status: str, error: str | None = None) -> RunResult:
+        if self._best is not None:
+            checkpoint.restore_model(self.trainer.model, self._best, "in memory")
         """Write the record and close what is open."""
         self.result.status, self.result.error = status, error
         self.result.seconds = perf_counter() - self.started + self.earlier
@@ -276,7 +287,7 @@ def execute(
     stages = Run(config, saved, verbose, command, hooks)
     try:
         stages.prepare(resumed)
-        stages.train()
+        stages.train(in_memory=test and not saved)
         if test:
             stages.test()
     except TrainingStoppedError as stop:

@@ -13,6 +13,7 @@ from recbole_slif.config import SlifConfig
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
 from recbole_slif.model.general.bpr import BPR
+from recbole_slif.quick_start import run
 from recbole_slif.trainer import SlifTrainer, trainer_class
 from tests.running import build, settings
 
@@ -215,7 +216,6 @@ class Exploding(BPR):
         return super().calculate_loss(interaction), torch.tensor(bad)
 
 
-def test_loss_that_is_not_finite_is_named(tmp_path):
 def test_a_score_that_is_not_a_number_is_said_at_once(tmp_path, monkeypatch):
     trainer, data = trainer_of(tmp_path, epochs=3)
     monkeypatch.setattr(trainer, "evaluate", lambda *_, **__: {"recall@5": float("nan")})
@@ -224,6 +224,7 @@ def test_a_score_that_is_not_a_number_is_said_at_once(tmp_path, monkeypatch):
     assert trainer.epochs_done == 0
 
 
+def test_loss_that_is_not_finite_is_named(tmp_path):
     trainer, data = trainer_of(tmp_path, Exploding)
     batches = len(data.train_data)
     where = f"epoch {7 // batches}, batch {7 % batches}"
@@ -286,7 +287,6 @@ def test_adam_is_fused_and_follows_the_same_rule(tmp_path):
         assert torch.allclose(value, runs[1][name], atol=1e-5)
 
 
-def test_evaluation_follows_the_weights(tmp_path):
 def test_gradients_are_not_clipped_while_they_are_scaled(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     trainer_of(tmp_path, enable_scaler=True)
@@ -294,6 +294,7 @@ def test_gradients_are_not_clipped_while_they_are_scaled(tmp_path, monkeypatch):
         trainer_of(tmp_path, enable_scaler=True, clip_grad_norm={"max_norm": 1.0})
 
 
+def test_evaluation_follows_the_weights(tmp_path):
     trainer, data = trainer_of(tmp_path, BPR, learning_rate=0.05, epochs=4, stopping_step=50)
     trainer.fit(data.train_data, data.valid_data)
     fresh = SlifTrainer(trainer.config, trainer.model)
@@ -314,6 +315,16 @@ def test_recboles_own_models_train_save_and_load(tmp_path, model):
     if model != "KTUP":  # its evaluation draws at random
         assert valid == trainer.best_valid_result
     assert not torch.is_anomaly_enabled()
+
+
+def test_unsaved_run_tests_its_best_epoch(tmp_path):
+    changes = {"epochs": 5, "learning_rate": 0.3}
+    found = [
+        run("BPR", "toy", overrides=settings(tmp_path, **changes), saved=saved, verbose=False)
+        for saved in (True, False)
+    ]
+    assert found[0].best_epoch < 4
+    assert found[0].test == found[1].test and found[0].valid == found[1].valid
 
 
 def test_unsaved_run_leaves_no_files(tmp_path):
