@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from recbole_slif.run_folder import RunFolder, folder_of
 from recbole_slif.trainer import trainer_class
 
 _log_handlers: list[logging.Handler] = []
+_log_levels: list[int] = []
 
 
 @dataclass
@@ -57,21 +59,37 @@ class RunResult:
 
 
 def start_log(config: Any) -> logging.Logger:
-    """Start RecBole's coloured log with a file below `log/`, in place of the last run's."""
+    """Start RecBole's log with a file below `log/`, in place of the last run's.
+
+    It is shown in colour; a program that has set up a log of its own shows it in that one.
+    """
     end_log()
     root = logging.getLogger()
-    before = set(root.handlers)
-    init_logger(config)
-    _log_handlers.extend(handler for handler in root.handlers if handler not in before)
+    others, streams = list(root.handlers), (sys.stdout, sys.stderr)
+    _log_levels.append(root.level)
+    root.handlers.clear()  # RecBole adds its handlers to none but an empty log
+    try:
+        init_logger(config)
+    finally:
+        ours, root.handlers[:] = list(root.handlers), others
+        # it wraps the streams at each call, in the end in more layers than Python can call
+        sys.stdout, sys.stderr = streams
+    _log_handlers.extend(
+        handler for handler in ours if not others or isinstance(handler, logging.FileHandler)
+    )
+    root.handlers.extend(_log_handlers)
     return root
 
 
 def end_log() -> None:
     """Close the log that `start_log` opened, if there is one."""
+    root = logging.getLogger()
     for handler in _log_handlers:
-        logging.getLogger().removeHandler(handler)
+        root.removeHandler(handler)
         handler.close()
     _log_handlers.clear()
+    while _log_levels:
+        root.setLevel(_log_levels.pop())
 
 
 @contextmanager
@@ -122,6 +140,8 @@ class Run:
         self.trainer: Any = None
         self.bundle: Any = None
         self.folder: RunFolder | None = None
+        self._in_memory = False
+        self._best: dict[str, Any] | None = None
         self._others_wandb = wandb_runs.is_open()
 
     def prepare(self, resume: Path | None) -> None:
@@ -140,8 +160,6 @@ class Run:
             self.trainer = trainer_class(self.config, model)(self.config, model)
         except ImportError as error:
             raise ConfigError(f"model '{self.config['model']}' cannot run here: {error}") from error
-        self._in_memory = False
-        self._best: dict[str, Any] | None = None
         self.trainer.header = {
             "identity": factory.identity(self.config, self.bundle),
             "config": factory.saved_settings(self.config),
@@ -193,6 +211,8 @@ class Run:
             )
 
     def _note(self) -> None:
+        if self._in_memory and self.trainer.cur_step == 0:
+            self._best = checkpoint.copy_state(self.trainer.model)
         if self.record is not None:
             self.record.take_training(self.trainer)
             self.record.write()
@@ -202,6 +222,8 @@ class Run:
     def test(self) -> None:
         """Evaluate the best epoch on the test split."""
         show = bool(self.config["show_progress"]) and self.verbose
+        if self._best is not None:
+            checkpoint.restore_model(self.trainer.model, self._best, "in memory")
         try:
             with self.trainer.guard:
                 result = self.trainer.evaluate(
@@ -211,8 +233,6 @@ class Run:
             raise TrainingStoppedError(f"{stop}; {self.trainer.way_on()}") from None
         self.result.test = dict(result) if result is not None else None
         if self.hooks.on_test is not None:
-        if self._in_memory and self.trainer.cur_step == 0:
-            self._best = checkpoint.copy_state(self.trainer.model)
             self.hooks.on_test(self.trainer, self.bundle)
 
     def way_on(self, resumed: Path | None) -> str:
@@ -222,8 +242,6 @@ class Run:
         return NOTHING_KEPT if self.trainer is None else self.trainer.way_on()
 
     def close(self, status: str, error: str | None = None) -> RunResult:
-        if self._best is not None:
-            checkpoint.restore_model(self.trainer.model, self._best, "in memory")
         """Write the record and close what is open."""
         self.result.status, self.result.error = status, error
         self.result.seconds = perf_counter() - self.started + self.earlier

@@ -1,5 +1,6 @@
 import importlib
 import logging
+import sys
 
 import pytest
 import torch
@@ -208,6 +209,17 @@ def test_each_run_logs_into_its_own_file(tmp_path):
         for handler in before:
             root.addHandler(handler)
         stages._log_handlers.clear()
+
+
+def test_a_program_keeps_its_own_log_and_streams(tmp_path, caplog):
+    root, streams = logging.getLogger(), (sys.stdout, sys.stderr)
+    before = list(root.handlers), root.level
+    assert before[0]  # pytest's
+    run("BPR", "toy", overrides=settings(tmp_path, epochs=1))
+    assert (root.handlers, root.level) == before
+    assert (sys.stdout, sys.stderr) == streams
+    text = next((tmp_path / "log/BPR").glob("*.log")).read_text()
+    assert "test result" in text and "test result" in caplog.text
 
 
 def test_record_names_the_losses_of_the_model(tmp_path):
