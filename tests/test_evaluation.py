@@ -170,6 +170,20 @@ def test_sampled_validation_scores_the_model_as_it_is(folder):
     assert fits == [True] * 3
 
 
+@pytest.mark.parametrize("exchange", ["type", "values"])
+def test_tables_follow_parameters_that_are_exchanged(folder, exchange):
+    _, model, _ = build(folder, "BPR")
+    model.score_tables()
+    if exchange == "type":
+        model.double()
+    else:
+        for parameter in model.parameters():
+            parameter.data = parameter.data + 1.0
+    with torch.no_grad():
+        found, wanted = model.score_tables()[1], model.forward()[1]
+    assert found.dtype == wanted.dtype and torch.equal(found, wanted)
+
+
 def test_users_means_are_the_figures(folder):
     config, bundle, valid, _ = loaders(folder, metrics=RANKING)
     model = Tables(bundle.dataset, 2, ties=False)

@@ -120,10 +120,13 @@ class GraphRecommender(AbstractRecommender):
     def score_tables(self) -> tuple[Tensor, Tensor]:
         """Return the evaluation tables `[n_users, d]`, `[n_items, d]`, propagated once.
 
-        The cache is keyed by the steps that optimizers have taken and by the parameters' in-place
-        version counters, so a training step can never be followed by stale scores.
+        The cache is keyed by the steps that optimizers have taken, by the parameters' in-place
+        version counters and by where their values lie, which `model.double()` and `.to()` change
+        without a new version; so a training step can never be followed by stale scores.
         """
-        versions = (_Steps.taken, *(parameter._version for parameter in self.parameters()))
+        parameters = list(self.parameters())
+        places = (parameter.data_ptr() for parameter in parameters)
+        versions = (_Steps.taken, *(parameter._version for parameter in parameters), *places)
         if self._table_cache is None or self._table_cache[0] != versions:
             was_training = self.training
             self.eval()
