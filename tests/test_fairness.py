@@ -198,8 +198,8 @@ def seals(monkeypatch):
         made.append(seal(bundle.test_data))
         return bundle
 
-    def opening_train(stages):
-        train(stages)
+    def opening_train(stages, **options):
+        train(stages, **options)
         made[-1].opened = True
 
     monkeypatch.setattr(factory, "load_data", sealed_load)
