@@ -348,3 +348,19 @@ def test_operations_are_kernels(path):
         if isinstance(node, ast.ClassDef) and relative(path) not in allowed:
             bases = {ast.unparse(base).rpartition(".")[2] for base in node.bases}
             assert "Function" not in bases, f"{relative(path)}: let {node.name} be a Kernel"
+
+
+def test_the_readmes_results_are_those_of_the_table():
+    readme = (ROOT / "README.md").read_text("utf-8").partition("\n## Results\n")[2]
+    shown = rows_of(readme.partition("\n## ")[0])
+    table = (ROOT / "docs/results/ml-100k/table2_overall/table.md").read_text("utf-8")
+    assert sorted(shown) == sorted([name, *figures[:2]] for name, _, *figures in rows_of(table))
+    assert [row[1] for row in shown] == sorted((row[1] for row in shown), reverse=True)
+    assert len(shown) == len(MODELS)
+
+
+def rows_of(text):
+    """The cells of rows of means, without bold, underline and the zero before the point."""
+    plain = re.sub(r"\*\*|</?u>", "", text).replace("0.", ".")
+    rows = [line for line in plain.splitlines() if line.startswith("|") and "±" in line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows]
