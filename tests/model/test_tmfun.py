@@ -209,5 +209,5 @@ def test_it_is_called_a_reconstruction_wherever_it_is_named():
     texts.append((root / "properties/model/TMFUN.yaml").read_text("utf-8").splitlines()[0])
     readme = (root / "README.md").read_text("utf-8").splitlines()
     texts += [line for line in readme if line.startswith("| TMFUN")]
-    assert len(texts) == 4
+    assert len(texts) == 5
     assert all("reconstruction" in text.lower() for text in texts)
