@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,11 @@ from recbole_slif.interrupt import InterruptGuard, TrainingStoppedError
 _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _FINE, _FAILED, _SIGNAL = 0, 1, 100
 _Result = TypeVar("_Result")
+
+# The two threads of gloo may still hold what was summed last when the group is undone. Were it
+# gone in Python, they would need the interpreter to free it, which the thread that undoes the group
+# and waits for them does not give away in torch 2.5: both would wait for ever.
+_summed_last: deque[Tensor] = deque(maxlen=2)
 
 
 class PeerError(SlifError):
@@ -201,6 +207,7 @@ def disconnect() -> None:
     """Undo `connect`."""
     if _meeting is not None and dist.is_initialized():
         dist.destroy_process_group()
+        _summed_last.clear()
 
 
 def _lost(error: Exception) -> PeerError:
@@ -218,6 +225,7 @@ def total(tensor: Tensor, operation: Any = None) -> Tensor:
     Raises:
         PeerError: another process is gone.
     """
+    _summed_last.append(tensor)
     try:
         dist.all_reduce(tensor, op=dist.ReduceOp.SUM if operation is None else operation)
     except RuntimeError as error:

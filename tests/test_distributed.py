@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from recbole_slif import process_group
 from recbole_slif.batch_parts import BatchPart, own_rows, whole_batch
@@ -313,3 +315,18 @@ def test_a_mistake_is_said_once(shared):
     assert code != 0
     assert len(re.findall("error: a comparison runs in one process", said)) == 1, said
     assert "Traceback" not in said.partition("ChildFailedError")[0].partition("error: a")[2][:200]
+
+
+def test_what_was_summed_last_stays_until_the_group_is_undone(monkeypatch):
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    monkeypatch.setattr(process_group, "_meeting", object())
+    undo, there = dist.destroy_process_group, []
+    own = torch.ones(1)
+    kept = weakref.ref(own)
+    process_group.total(own)
+    del own
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: there.append(kept()) or undo())
+    process_group.disconnect()
+    assert there[0] is not None
+    there.clear()
+    assert kept() is None and not dist.is_initialized()
