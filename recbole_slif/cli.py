@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from recbole_slif import process_group, quick_start
 from recbole_slif.config import recbole_models
-from recbole_slif.config_yaml import named_in_files, read_literal, read_options, split_names
+from recbole_slif.config_yaml import chosen_name, read_literal, read_options, split_names
 from recbole_slif.console import Parser, compare_table, guarded, run_summary
 from recbole_slif.errors import ConfigError
 from recbole_slif.registry import MODELS
@@ -83,8 +83,8 @@ def run_command(words: Sequence[str]) -> int:
         return _compare(options, settings, words)
     files = split_names(options.config_files)
     result = quick_start.run(
-        options.model or named_in_files("model", files) or DEFAULT_MODEL,
-        options.dataset or named_in_files("dataset", files) or DEFAULT_DATASET,
+        chosen_name("model", options.model, files, DEFAULT_MODEL),
+        chosen_name("dataset", options.dataset, files, DEFAULT_DATASET),
         files,
         argv=settings,
         command=words,
@@ -111,14 +111,15 @@ def _compare(options: argparse.Namespace, settings: list[str], words: Sequence[s
     if options.model and options.models:
         raise ConfigError("--model and --models exclude one another; name all in --models")
     files = split_names(options.config_files)
-    models = [options.model or named_in_files("model", files) or DEFAULT_MODEL]
-    if options.models is not None:
+    if options.models is None:
+        models = [chosen_name("model", options.model, files, DEFAULT_MODEL)]
+    else:
         models = split_names(options.models)
     if not models:
         raise ConfigError("--models names no model; write --models=Pop,BPR,SLIFMR")
     results = quick_start.run_many(
         models,
-        options.dataset or named_in_files("dataset", files) or DEFAULT_DATASET,
+        chosen_name("dataset", options.dataset, files, DEFAULT_DATASET),
         files,
         seeds=parse_seeds(options.seeds),
         argv=settings,

@@ -136,7 +136,7 @@ class SlifConfig(Config):
     def _load_config_files(self, file_list: Sequence[str]) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for name in file_list:
-            content = read_settings(Path(os.path.expanduser(name)))
+            content = read_settings(Path(name))
             self._given += [(key, f"file '{name}'", value) for key, value in content.items()]
             merged.update(content)
         return merged

@@ -60,8 +60,7 @@ def check_settings(settings: Mapping[str, Any], sources: Mapping[str, str]) -> N
         )
     if settings["train_neg_sample_args"] is not None:
         check_negatives(settings["train_neg_sample_args"])
-    mode = settings["eval_args"].get("mode", "full")
-    modes = sorted(set(mode.values() if isinstance(mode, Mapping) else [mode]))
+    modes = sorted(set(modes_of(settings["eval_args"])))
     for phase_mode in modes:
         check_kind(settings["metrics"], phase_mode)
     check_effect(settings, modes)
@@ -285,12 +284,17 @@ def check_eval_args(eval_args: Mapping[str, Any]) -> None:
         raise ConfigError(f"eval_args: group_by is user or none, not '{group}'.")
     if eval_args.get("order", "RO") not in ("RO", "TO"):
         raise ConfigError(f"eval_args: order is RO or TO, not '{eval_args['order']}'.")
-    mode = eval_args.get("mode", "full")
-    for phase_mode in mode.values() if isinstance(mode, Mapping) else [mode]:
+    for phase_mode in modes_of(eval_args):
         if not _MODE.match(str(phase_mode)):
             raise ConfigError(
                 f"eval_args: mode is full, uniN, popN (N negatives) or labeled, not '{phase_mode}'."
             )
+
+
+def modes_of(eval_args: Mapping[str, Any]) -> list[Any]:
+    """Return the ways of evaluation, such as `full`: one, or that of each phase."""
+    mode = eval_args.get("mode", "full")
+    return list(mode.values()) if isinstance(mode, Mapping) else [mode]
 
 
 def _check_split(split: Any) -> None:

@@ -88,6 +88,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is no YAML, repeats a key, or holds no `key: value` lines.
     """
+    path = Path(os.path.expanduser(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -112,17 +113,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def named_in_files(key: str, files: Sequence[str]) -> str | None:
-    """Return what the last file that has `model` or `dataset` calls it, None if none does.
+def chosen_name(key: str, given: str | None, files: Sequence[str], default: str) -> str:
+    """Return the name that is given for `model` or `dataset`, else the last file's, else `default`.
 
     Raises:
         ConfigError: a file cannot be read, or names a model by its code.
     """
-    contents = [read_settings(Path(os.path.expanduser(name))) for name in files]
+    if given:
+        return given
+    contents = [read_settings(Path(name)) for name in files]
     named = [str(content[key]) for content in contents if content.get(key)]
     if named and key == "model" and ":" in named[-1]:
         raise ConfigError(f"model '{named[-1]}' is code that a file names; name it with --model.")
-    return named[-1] if named else None
+    return named[-1] if named else default
 
 
 def read_literal(text: str) -> Any:

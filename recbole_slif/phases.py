@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recbole_slif.optimizers import fused
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -57,7 +59,7 @@ class IdBatches:
 
 def own_adam(
     parameters: Iterable[torch.nn.Parameter], rate: float, settings: Any
-) -> torch.optim.Adam:
+) -> torch.optim.Optimizer:
     """Return an Adam for passes of a model's own; the key `fused_optimizer` counts for it too.
 
     Args:
@@ -65,10 +67,8 @@ def own_adam(
         rate: step size.
         settings: configuration.
     """
-    chosen = list(parameters)
-    on_fused = all(parameter.device.type in ("cpu", "cuda") for parameter in chosen)
-    fused = on_fused and settings["fused_optimizer"] is not False
-    return torch.optim.Adam(chosen, lr=rate, fused=fused)
+    adam = torch.optim.Adam(parameters, lr=rate)
+    return adam if settings["fused_optimizer"] is False else fused(adam)
 
 
 def phases_of(model: Any, when: str, epoch: int) -> Sequence[Phase]:

@@ -191,13 +191,13 @@ def run_processes(
     return [code for code in codes if code]
 
 
-def settle_broken(broken: Sequence[int], count: int, done: bool, again: str) -> None:
+def settle_broken(broken: Sequence[int], count: int, done: Callable[[], bool], again: str) -> None:
     """Say that some of `count` processes broke; the others may have done their work.
 
     Args:
         broken: what `run_processes` returned.
         count: how many there were.
-        done: whether nothing is left to do.
+        done: tells whether nothing is left to do; asked if one broke.
         again: how to go on.
 
     Raises:
@@ -206,7 +206,7 @@ def settle_broken(broken: Sequence[int], count: int, done: bool, again: str) -> 
     if not broken:
         return
     told = f"{len(broken)} of {count} workers ended with status {broken[0]}"
-    if not done:
+    if not done():
         raise SlifError(f"{told}; {again}")
     print(f"note: {told}; the others did their work", file=sys.stderr)
 

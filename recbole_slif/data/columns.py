@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from recbole.utils import FeatureType
 
-from recbole_slif.config_checks import COLUMN_MAPPINGS, check_interval, is_count
+from recbole_slif.config_checks import COLUMN_MAPPINGS, check_interval, is_count, modes_of
 from recbole_slif.data.protocol import option
 from recbole_slif.errors import ConfigError
 
@@ -114,7 +114,7 @@ def _check_numbers(config: Any, columns: Kinds, files: Files) -> None:
     for name, how in option(config, "discretization", {}).items():
         if name not in option(config, "numerical_features", ()):
             raise ConfigError(f"discretization: name '{name}' in numerical_features as well")
-        parts = how if _is_mapping(how) else {}
+        parts = how if isinstance(how, Mapping) else {}
         method, bucket = parts.get("method"), parts.get("bucket")
         if method != "LD" and (method != "ED" or not is_count(bucket)):
             raise ConfigError(
@@ -154,18 +154,13 @@ def _check_unused(config: Any, files: Files) -> None:
 
 def _check_labels(config: Any, columns: Kinds, files: Files) -> None:
     """Check that labelled evaluation finds labels."""
-    name, mode = config["LABEL_FIELD"], option(config, "eval_args", {}).get("mode", "full")
-    labelled = "labeled" in (mode.values() if _is_mapping(mode) else [mode])
+    name, labelled = config["LABEL_FIELD"], "labeled" in modes_of(option(config, "eval_args", {}))
     there = name in files["inter"] and columns[name] == FeatureType.FLOAT
     if labelled and not there and not option(config, "threshold", {}):
         raise ConfigError(
             f"eval_args: mode labeled needs the column {name}:float of the interactions; read it "
             "with load_col, or make it of another with threshold"
         )
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
 
 
 def _check_kept(key: str, kind: FeatureType, kept: Any) -> None:

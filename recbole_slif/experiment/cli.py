@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from recbole_slif.config_yaml import named_in_files, read_options, split_names
+from recbole_slif.config_yaml import chosen_name, read_options, split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, without_passwords
 from recbole_slif.experiment import statistics
@@ -22,7 +22,7 @@ from recbole_slif.experiment.definition import (
 )
 from recbole_slif.experiment.estimate import Times, clock, recorded_times
 from recbole_slif.experiment.folder import Folder
-from recbole_slif.experiment.plan import Plan, Request, default_folder, make_plan
+from recbole_slif.experiment.plan import Plan, Request, default_folder, make_plan, refuse_model
 from recbole_slif.experiment.pool import DataPool
 from recbole_slif.experiment.progress import Progress
 from recbole_slif.experiment.runner import Options, Runner, failures, outstanding, reusable
@@ -95,13 +95,12 @@ def experiment_command(words: Sequence[str]) -> int:
     require_workers(options.workers)
     definition = read_definition(find_experiment(name), options.quick)
     settings = read_options(extra)
-    if "model" in settings:
-        raise ConfigError("--model: the experiment names models; choose among them with --models")
     files = tuple(split_names(options.config_files))
-    options.dataset = options.dataset or named_in_files("dataset", files) or "ml-100k"
+    options.dataset = chosen_name("dataset", options.dataset, files, "ml-100k")
     command = ("experiment", *map(without_passwords, words))
     address = read_address(options.storage) if options.storage else None
     if definition.statistics:
+        refuse_model(settings)
         return _count(definition, options, settings, command)
     request = Request(
         options.dataset,

@@ -247,11 +247,22 @@ def _wanted(cells: Sequence[CellSpec], models: Sequence[str] | None) -> list[Cel
     return [cell for cell in cells if cell.model in models]
 
 
+def refuse_model(words: Mapping[str, str]) -> None:
+    """Refuse a model on the line, beside those of the experiment.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if "model" in words:
+        raise ConfigError(
+            "--model: an experiment names its models; choose among them with --models=NAME,NAME"
+        )
+
+
 def _recipes(cells: Sequence[CellSpec], definition: Definition, request: Request) -> list[Recipe]:
     """Return the recipe of each cell; keys that only other models have are left out."""
     words = dict(request.words or {})
-    if "model" in words:
-        raise ConfigError("--model: an experiment names its models; use --models=NAME,NAME")
+    refuse_model(words)
     given = [words, definition.settings, *(cell.settings for cell in cells)]
     for name in _OWN_FOLDERS:
         if any(name in keys for keys in given):

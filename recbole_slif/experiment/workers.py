@@ -67,8 +67,11 @@ def run_workers(
     arguments = (plan, str(folder.path), failed_before, options, address)
     broken = run_processes(count, _worker, arguments, watch)
     _tell(folder, told, progress)
-    known = folder.recorded()
-    done = all(failed_since(known, failed_before, text) for text in outstanding(plan, folder))
+
+    def done() -> bool:
+        known = folder.recorded()
+        return all(failed_since(known, failed_before, text) for text in outstanding(plan, folder))
+
     settle_broken(broken, count, done, "go on with the same command and --resume")
 
 

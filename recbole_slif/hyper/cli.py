@@ -13,7 +13,7 @@ from typing import Any
 from recbole_slif import quick_start
 from recbole_slif.atomic_files import make_folder
 from recbole_slif.config import SlifConfig
-from recbole_slif.config_yaml import named_in_files, read_literal, read_options, split_names
+from recbole_slif.config_yaml import chosen_name, read_literal, read_options, split_names
 from recbole_slif.console import Parser, guarded
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.plan import decisive_settings
@@ -138,8 +138,8 @@ def search_command(words: Sequence[str]) -> int:
     _check_options(options)
     fixed = {key: read_literal(text) for key, text in read_options(extra).items()}
     files = split_names(options.config_files)
-    options.model = options.model or named_in_files("model", files) or "SLIFMR"
-    options.dataset = options.dataset or named_in_files("dataset", files) or "ml-100k"
+    options.model = chosen_name("model", options.model, files, "SLIFMR")
+    options.dataset = chosen_name("dataset", options.dataset, files, "ml-100k")
     base = SlifConfig(options.model, options.dataset, files, fixed)
     parameters = read_space(space_file(options.params_file, options.model))
     check_space(parameters, base)

@@ -306,5 +306,8 @@ def run_shared(task: Task, study: SharedStudy, workers: int = 1) -> list[Row]:
 def _side_by_side(task: Task, study: SharedStudy, workers: int, bar: Bar) -> None:
     arguments = (task, study.address, study.name)
     broken = run_processes(workers, _worker, arguments, lambda: bar.show(study.attempts()))
-    done = SharedSearch(task, study).enough(study.attempts())
+
+    def done() -> bool:
+        return SharedSearch(task, study).enough(study.attempts())
+
     settle_broken(broken, workers, done, "go on with the same command")
