@@ -35,6 +35,39 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 command_options: list[str] = []
 """Options of the command that is running, offered beside the keys where one is misspelt."""
 _PATHS = ("data_path", "checkpoint_dir", "record_dir", "feature_path", "data_cache_dir")
+# Where and how a run is carried out, not what comes out of it.
+NOT_DECISIVE = frozenset(
+    {
+        "checkpoint_dir",
+        "config_files",
+        "data_path",
+        "data_cache",
+        "data_cache_dir",
+        "dataloaders_save_path",
+        "dataset_save_path",
+        "device",
+        "encoding",
+        "eval_block_users",
+        "feature_path",
+        "gpu_id",
+        "group_offset",
+        "ip",
+        "local_rank",
+        "log_wandb",
+        "loss_decimal_place",
+        "port",
+        "record_dir",
+        "save_dataloaders",
+        "save_dataset",
+        "save_last",
+        "show_progress",
+        "state",
+        "use_gpu",
+        "use_tuned",
+        "wandb_project",
+        "worker",
+    }
+)
 _LOOSE: Mapping[str, tuple[type, ...]] = {"gpu_id": (str, int, tuple)}
 _NAMES = {
     str: "a text",

@@ -12,6 +12,7 @@ from typing import Any
 
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig, find_model_class
+from recbole_slif.config_keys import NOT_DECISIVE
 from recbole_slif.config_yaml import read_literal
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.definition import CellSpec, Definition
@@ -22,39 +23,6 @@ from recbole_slif.registry import MODELS, unknown_model
 from recbole_slif.seeds import training_seeds
 
 SCHEMA = 1
-# Where and how a run is carried out, not what comes out of it.
-_NOT_DECISIVE = frozenset(
-    {
-        "checkpoint_dir",
-        "config_files",
-        "data_path",
-        "data_cache",
-        "data_cache_dir",
-        "dataloaders_save_path",
-        "dataset_save_path",
-        "device",
-        "encoding",
-        "eval_block_users",
-        "feature_path",
-        "gpu_id",
-        "group_offset",
-        "ip",
-        "local_rank",
-        "log_wandb",
-        "loss_decimal_place",
-        "port",
-        "record_dir",
-        "save_dataloaders",
-        "save_dataset",
-        "save_last",
-        "show_progress",
-        "state",
-        "use_gpu",
-        "use_tuned",
-        "wandb_project",
-        "worker",
-    }
-)
 # Keys that came after the first records, at the value that does what was done before them. Left out
 # there, so that what was recorded before still counts as recorded.
 ADDED_LATER = {"table_precision": "float32", "sge_search": "exact", "cl_items": None}
@@ -348,7 +316,7 @@ def decisive_settings(config: SlifConfig) -> dict[str, Any]:
     return {
         key: plain(value)
         for key, value in values.items()
-        if key not in _NOT_DECISIVE and key not in idle
+        if key not in NOT_DECISIVE and key not in idle
     }
 
 

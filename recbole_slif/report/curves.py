@@ -16,6 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_slif.atomic_files import make_folder, write_atomic
+from recbole_slif.config_keys import NOT_DECISIVE
 from recbole_slif.config_yaml import split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, SlifError
@@ -34,7 +35,8 @@ from recbole_slif.report.sections import OURS, metric_title
 
 _EPILOG = """\
 writes curves-DATASET.png, .pdf and .csv into --out; runs on several data sets make several figures.
-A curve is named by its model and by the settings in which the runs of that model differ.
+A curve is named by its model, by the settings in which the runs of that model differ, and by the
+run where they do not.
 
 examples:
   recbole-slif curves saved/runs
@@ -42,10 +44,8 @@ examples:
 """
 _SHORT_LABEL = 20  # characters
 _SECONDS = ("refresh", "train", "evaluate")
-# What names a run or its machine and not how it learns.
-_ASIDE = ("checkpoint_dir", "command", "data_path", "device", "epochs", "eval_block_users",
-          "feature_path", "gpu_id", "record_dir", "seed", "show_progress", "state", "use_gpu",
-          "use_tuned", "worker")  # fmt: skip
+# What names a run or says how long it may go on, beside how and where it was carried out.
+_ASIDE = NOT_DECISIVE | {"command", "epochs", "seed"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,17 @@ def _label(record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> st
     ]
     if len({one["seed"] for one in alike}) > 1:
         apart.append(f"seed={record['seed']}")
+    same = [one for one in alike if _decided(one) == _decided(record)]
+    if len(same) > 1:
+        name = f"{record['model']}-{record['dataset']}-"
+        apart.append(f"run={str(record['run_id']).removeprefix(name)}")
     return ", ".join([shown_name(record["model"]), *apart])
+
+
+def _decided(record: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return what runs that differ by their record alone have in common."""
+    config = record["config"]
+    return record["seed"], {key: config[key] for key in config if key not in _ASIDE}
 
 
 def _group(record: Mapping[str, Any]) -> tuple[str, str]:

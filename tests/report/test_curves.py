@@ -39,8 +39,8 @@ def folder(tmp_path):
 
 def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
     place = folder(
-        record("a", learning_rate=0.01, gpu_id="0"),
-        record("b", learning_rate=0.1),
+        record("a", learning_rate=0.01, gpu_id="0", save_last=False),
+        record("b", learning_rate=0.1, save_last=True),
         record("c", model="NGCF", seed=1, layers=[64]),
         record("d", model="NGCF", seed=2, layers=[64], use_tuned=False),
         record("e", dataset="other", learning_rate=0.5),
@@ -54,6 +54,19 @@ def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
         "NGCF, seed=2",
         "BPR",
         "TMFUN (reconstruction)",
+    ]
+
+
+def test_runs_of_the_same_settings_are_named_by_when_they_ran(folder):
+    place = folder(
+        record("BPR-toy-20261126-184842-edc967", epochs=10),
+        record("BPR-toy-20261127-175232-e2d20e", epochs=100),
+        record("c", learning_rate=0.1),
+    )
+    assert [curve.label for curve in read_curves([place])] == [
+        "BPR, learning_rate=0.01, run=20261126-184842-edc967",
+        "BPR, learning_rate=0.01, run=20261127-175232-e2d20e",
+        "BPR, learning_rate=0.1",
     ]
 
 
