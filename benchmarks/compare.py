@@ -46,6 +46,7 @@ _LAYERS = {"n_layers": 3}
 _KGAT = {"layers": [64, 32, 16], "mess_dropout": 0.1, "kg_reverse_r": True}
 _KGIN = {"context_hops": 2, "ind": "cosine", "mess_dropout_rate": 0.1, "kg_reverse_r": True}
 _UNPRUNED = {"prune_ui": 0.0, "prune_kg": 0.0}
+_HALF = {"table_precision": "bfloat16", "contrast_precision": "bfloat16"}
 _NEGATIVES_TOO = {"cl_scope": "batch", **_UNPRUNED}
 
 # Each of our models does the same work as its peer: layers, dropout rates and triples agree.
@@ -56,6 +57,10 @@ PLANS = (
     Plan("SLIFMR epoch, batch", "SLIFMR", True, BASE, {"attn_refresh": "epoch", **_NEGATIVES_TOO}),
     Plan("SLIFMR step, pruned", "SLIFMR", True, BASE, {"attn_refresh": "step"}),
     Plan("SLIFMR epoch, pruned", "SLIFMR", True, BASE, {"attn_refresh": "epoch"}),
+    Plan("SLIFMR step, pruned, bfloat16", "SLIFMR", True, BASE, {"attn_refresh": "step", **_HALF}),
+    Plan(
+        "SLIFMR epoch, pruned, bfloat16", "SLIFMR", True, BASE, {"attn_refresh": "epoch", **_HALF}
+    ),
     Plan("LightGCN", "LightGCN", True, BASE, _LAYERS),
     Plan("KGAT", "KGAT", True, "RecBole KGAT", {**_KGAT, "kg_loss_interactions": False}),
     Plan("KGIN", "KGIN", True, "RecBole KGIN", {**_KGIN, "interaction_dropout_rate": 0.1}),

@@ -27,8 +27,8 @@ from benchmarks.measure import Clock, clock_for, heading, write_result
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.errors import SlifError
-from recbole_slif.graph.table_storage import stored_tables
 from recbole_slif.phases import learning_parameters, phases_of
+from recbole_slif.precision import compared_rows, stored_tables
 from recbole_slif.records import peak_memory
 from recbole_slif.registry import MODELS
 
@@ -113,7 +113,8 @@ def measure(name: str, chosen: argparse.Namespace, settings: Sequence[str]) -> d
     model = factory.build_model(config, bundle)
     optimizer = torch.optim.Adam(learning_parameters(model), config["learning_rate"], fused=True)
     watch = Stopwatch(model, optimizer, chosen.steps)
-    with stored_tables(config["table_precision"]):
+    tables, comparisons = config["table_precision"], config["contrast_precision"]
+    with stored_tables(tables), compared_rows(comparisons):
         for number in range(chosen.epochs):
             parts = watch.epoch(bundle.train_data, number)
     return {

@@ -1,17 +1,18 @@
-"""A step with tables in float32 and in bfloat16 (`table_precision`), in turn in one process.
+"""A step in float32 and with tables or comparisons in bfloat16, in turn in one process.
 
     python -m benchmarks.precision               Amazon-Book's size
     python -m benchmarks.precision --scale 0.1 --rounds 3
 
 The metrics of both are compared by whole runs, such as
-`python run_recbole_slif.py --model=LightGCN --seed=2020 --table_precision=bfloat16`.
+`python run_recbole_slif.py --model=LightGCN --seed=2020 --table_precision=bfloat16` and
+`python run_recbole_slif.py --model=SLIFMR --seed=2020 --contrast_precision=bfloat16`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -21,14 +22,19 @@ from benchmarks.generate import Sizes, synthetic_data
 from benchmarks.measure import medians, threads_kept, timed_heading, write_result
 from benchmarks.sides import Plan, Side
 from recbole_slif.errors import SlifError
-from recbole_slif.graph.table_storage import stored_tables
 
 BATCH = 4096
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS: Mapping[str, Mapping[str, str | None]] = {
+    "float32": {"table_precision": None, "contrast_precision": None},
+    "tables bfloat16": {"table_precision": "bfloat16", "contrast_precision": None},
+    "comparisons bfloat16": {"table_precision": None, "contrast_precision": "bfloat16"},
+    "both bfloat16": {"table_precision": "bfloat16", "contrast_precision": "bfloat16"},
+}
 PLANS = (
     Plan("LightGCN, 3 layers", "LightGCN", True, "", {"n_layers": 3}),
     Plan("SLIFMR, attention per epoch", "SLIFMR", True, "", {"attn_refresh": "epoch"}),
     Plan("SLIFMR, attention per step", "SLIFMR", True, "", {"attn_refresh": "step"}),
+    Plan("KGCL", "KGCL", True),
 )
 
 
@@ -48,12 +54,13 @@ def measure(plan: Plan, dataset: ArrayDataset, rounds: int) -> dict[str, Any]:
     side.start_epoch(process_time)
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in PRECISIONS}
     for _ in range(rounds + 1):
-        for name in PRECISIONS:
-            with stored_tables(name):
-                samples[name].append(side.step(process_time))
+        for name, settings in PRECISIONS.items():
+            side.settings.update(settings)
+            samples[name].append(side.step(process_time))
     found = {name: medians(taken[1:]) for name, taken in samples.items()}
     whole = {name: sum(parts.values()) for name, parts in found.items()}
-    return {"seconds": found, "of float32": whole["bfloat16"] / whole["float32"]}
+    shares = {name: taken / whole["float32"] for name, taken in whole.items()}
+    return {"seconds": found, "of float32": shares}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,10 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "models": found,
     }
     write_result(result, chosen.output, "precision")
-    print("| model | float32 | bfloat16 | of float32 |\n|---|---|---|---|")
+    print(f"| model | {' | '.join(PRECISIONS)} |\n|---|{'---|' * len(PRECISIONS)}")
     for label, one in found.items():
-        first, second = (sum(one["seconds"][name].values()) for name in PRECISIONS)
-        print(f"| {label} | {first:.3f} s | {second:.3f} s | {one['of float32']:.2f} |")
+        cells = (
+            f"{sum(one['seconds'][name].values()):.3f} s, {one['of float32'][name]:.2f}"
+            for name in PRECISIONS
+        )
+        print(f"| {label} | {' | '.join(cells)} |")
     return 0
 
 

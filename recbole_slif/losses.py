@@ -224,7 +224,7 @@ def uniformity(
     if 2.0 * t > SAFE_EXPONENT:
         return _log_energy_by_rows(rows, squares, t, block) - pairs
     # exp(-t |a - b|^2) = exp(2t a . b - 2t), save for rows of length 0, whose part is a constant.
-    energy = pair_sum(math.sqrt(2.0 * t) * rows, block)
+    energy = pair_sum(math.sqrt(2.0 * t) * rows, block, 2.0 * t)
     zeros = (squares == 0).sum().to(x.dtype)
     with_zeros = 2.0 * (count - zeros) * math.expm1(t) + (zeros - 1.0) * math.expm1(2.0 * t)
     energy = energy + zeros * with_zeros

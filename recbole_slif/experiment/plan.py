@@ -25,7 +25,12 @@ from recbole_slif.seeds import training_seeds
 SCHEMA = 1
 # Keys that came after the first records, at the value that does what was done before them. Left out
 # there, so that what was recorded before still counts as recorded.
-ADDED_LATER = {"table_precision": "float32", "sge_search": "exact", "cl_items": None}
+ADDED_LATER = {
+    "table_precision": "float32",
+    "contrast_precision": "float32",
+    "sge_search": "exact",
+    "cl_items": None,
+}
 _MEANINGLESS_AT = {"sge_probes": ("sge_search", "exact")}
 _OWN_FOLDERS = ("checkpoint_dir", "record_dir")
 # What each variant of SLIF-MR learns from, Table III.

@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from recbole_slif.graph.csr import csr_tensor
 from recbole_slif.graph.patterns import Transposition, rebuilt_on
-from recbole_slif.graph.table_storage import storage_of
 from recbole_slif.kernel import Kernel, computed_in
+from recbole_slif.precision import storage_of
 
 _INT32_LIMIT = np.iinfo(np.int32).max
 _FEW_ROWS = 0.6  # share of the entries up to which rows are cut out; from there it costs more

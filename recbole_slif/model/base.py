@@ -12,8 +12,8 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from recbole_slif.graph.table_storage import stored_tables
 from recbole_slif.phases import Phase
+from recbole_slif.precision import stored_tables
 
 
 class _Steps:

@@ -205,6 +205,7 @@ def test_a_key_counts_where_it_changes_what_is_done(tmp_path):
     plain = hashes(tmp_path)
     for idle in (
         {"table_precision": "float32"},
+        {"contrast_precision": "float32"},
         {"sge_search": "exact", "sge_probes": 3},
         {"eval_block_users": 7},
     ):
@@ -213,11 +214,12 @@ def test_a_key_counts_where_it_changes_what_is_done(tmp_path):
         hashes(tmp_path, **changes)
         for changes in (
             {"table_precision": "bfloat16"},
+            {"contrast_precision": "bfloat16"},
             {"sge_search": "approximate"},
             {"sge_search": "approximate", "sge_probes": 3},
         )
     ]
-    assert len(set().union(plain, *different)) == 4
+    assert len(set().union(plain, *different)) == 5
 
 
 RECORDS = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/records/*/runs.jsonl"))

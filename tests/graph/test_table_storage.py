@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 
 from recbole_slif.graph.sparse import SparseOperator
-from recbole_slif.graph.table_storage import storage_of, stored_tables
+from recbole_slif.precision import storage_of, stored_tables
 
 # Half a unit in the last place of a stored number; a product rounds table, value and result once.
 ROUNDING = 2.0**-8

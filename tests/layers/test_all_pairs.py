@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from recbole_slif.layers.all_pairs import pair_sum, row_logsumexp
+from recbole_slif.layers.pair_tiles import HALF_EXPONENT
+from recbole_slif.precision import compared_rows
 
 
 def rows(n, seed=0, scale=1.0):
@@ -54,3 +56,52 @@ def test_products_beyond_the_range_of_exponentials_are_shifted():
     scores = (queries @ candidates.t()).masked_fill(torch.eye(6, dtype=torch.bool), -torch.inf)
     torch.testing.assert_close(ours, scores.logsumexp(1))
     assert torch.isfinite(torch.autograd.grad(ours.sum(), queries)[0]).all()
+
+
+def unit(n, seed, scale):
+    x = torch.randn(n, 16, generator=torch.Generator().manual_seed(seed))
+    return (scale * torch.nn.functional.normalize(x)).requires_grad_()
+
+
+def with_gradients(work, *tables):
+    value = work(*tables)
+    weights = torch.linspace(0.5, 1.5, value.numel()).view(value.shape)
+    return value.detach(), *torch.autograd.grad((value * weights).sum(), tables)
+
+
+def gaps(found, wanted):
+    return [float((a - b).norm() / b.norm()) for a, b in zip(found, wanted, strict=True)]
+
+
+@pytest.mark.parametrize("block", [None, 64])
+@pytest.mark.parametrize("temperature", [1.0, 0.2, 1.0 / HALF_EXPONENT])
+def test_half_as_wide_the_sums_of_rows_are_off_by_roundings_alone(temperature, block):
+    tables = unit(300, 0, 1.0 / temperature), unit(200, 1, 1.0)
+    bound = 1.0 / temperature
+    wanted = with_gradients(lambda a, b: row_logsumexp(a, b, False, block, bound), *tables)
+    with compared_rows("bfloat16"):
+        found = with_gradients(lambda a, b: row_logsumexp(a, b, False, block, bound), *tables)
+    assert {part.dtype for part in found} == {torch.float32}
+    assert 0 < max(gaps(found, wanted)) < 0.005 * (1.0 + bound / 4.0), gaps(found, wanted)
+
+
+@pytest.mark.parametrize("block", [None, 64])
+def test_half_as_wide_the_sum_of_pairs_is_off_by_roundings_alone(block):
+    x = unit(300, 0, 2.0)
+    wanted = with_gradients(lambda a: pair_sum(a, block, 4.0), x)
+    with compared_rows("bfloat16"):
+        found = with_gradients(lambda a: pair_sum(a, block, 4.0), x)
+    assert {part.dtype for part in found} == {torch.float32}
+    assert 0 < max(gaps(found, wanted)) < 0.005, gaps(found, wanted)
+
+
+@pytest.mark.parametrize("bound", [HALF_EXPONENT + 1.0, math.inf])
+def test_large_exponents_and_wide_rows_stay_as_they_are(bound):
+    tables = unit(30, 0, HALF_EXPONENT + 1.0), unit(30, 1, 1.0)
+    wide = rows(30), rows(30, seed=1)
+    for given, limit in ((tables, bound), (wide, 4.0)):
+        wanted = with_gradients(lambda a, b, at=limit: row_logsumexp(a, b, True, 7, at), *given)
+        with compared_rows("bfloat16"):
+            found = with_gradients(lambda a, b, at=limit: row_logsumexp(a, b, True, 7, at), *given)
+        for one, other in zip(found, wanted, strict=True):
+            assert torch.equal(one, other)

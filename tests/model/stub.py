@@ -21,6 +21,7 @@ FIELDS = {
     "HEAD_ENTITY_ID_FIELD": "head_id",
     "TAIL_ENTITY_ID_FIELD": "tail_id",
     "table_precision": None,
+    "contrast_precision": None,
 }
 
 
