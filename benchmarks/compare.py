@@ -44,6 +44,7 @@ from tests.peers import stand_ins
 BASE = "RecBole LightGCN"
 _LAYERS = {"n_layers": 3}
 _KGAT = {"layers": [64, 32, 16], "mess_dropout": 0.1, "kg_reverse_r": True}
+_OUR_KGAT = {**_KGAT, "kg_loss_interactions": False}
 _KGIN = {"context_hops": 2, "ind": "cosine", "mess_dropout_rate": 0.1, "kg_reverse_r": True}
 _UNPRUNED = {"prune_ui": 0.0, "prune_kg": 0.0}
 _HALF = {"table_precision": "bfloat16", "contrast_precision": "bfloat16"}
@@ -62,7 +63,9 @@ PLANS = (
         "SLIFMR epoch, pruned, bfloat16", "SLIFMR", True, BASE, {"attn_refresh": "epoch", **_HALF}
     ),
     Plan("LightGCN", "LightGCN", True, BASE, _LAYERS),
-    Plan("KGAT", "KGAT", True, "RecBole KGAT", {**_KGAT, "kg_loss_interactions": False}),
+    Plan("LightGCN, bfloat16", "LightGCN", True, BASE, {**_LAYERS, **_HALF}),
+    Plan("KGAT", "KGAT", True, "RecBole KGAT", _OUR_KGAT),
+    Plan("KGAT, bfloat16", "KGAT", True, "RecBole KGAT", {**_OUR_KGAT, **_HALF}),
     Plan("KGIN", "KGIN", True, "RecBole KGIN", {**_KGIN, "interaction_dropout_rate": 0.1}),
     Plan(BASE, "LightGCN", False, "", _LAYERS),
     Plan("RecBole KGAT", "KGAT", False, "", _KGAT),
