@@ -196,9 +196,9 @@ def test_a_tiny_run_writes_ratios_for_every_part(tmp_path, capsys):
     few = ["--dims=visual=6", "--batch-size=64", "--rounds=1", "--eval-users=20"]
     assert main([*FLAGS, *few, f"--output={path}"]) == 0
     result = json.loads(path.read_text("utf-8"))
-    kinds = ("", ", batch", ", pruned")
+    kinds = ("", ", batch", ", pruned", ", pruned, bfloat16")
     ours = {f"SLIFMR {mode}{kind}" for mode in ("step", "epoch") for kind in kinds}
-    ours |= {"LightGCN", "KGAT", "KGIN"}
+    ours |= {"LightGCN", "LightGCN, bfloat16", "KGAT", "KGAT, bfloat16", "KGIN"}
     assert set(result["ratios"]["1"]) == ours
     parts = {"forward", "backward", "optimizer", "step", "epoch", "evaluation"}
     assert all(parts <= set(row) for row in result["ratios"]["1"].values())
@@ -369,11 +369,12 @@ def test_the_bytes_of_a_product_are_its_entries_and_its_rows():
 # ---- precision ---------------------------------------------------------------------------------
 
 
-def test_both_precisions_of_a_small_step_are_timed(tmp_path, capsys):
+def test_all_precisions_of_a_small_step_are_timed(tmp_path, capsys):
     path = tmp_path / "found.json"
     assert precision.main(["--scale=0.01", "--rounds=1", f"--output={path}"]) == 0
     models = json.loads(path.read_text("utf-8"))["models"]
-    assert len(models) == 3
+    assert len(models) == 4
     for one in models.values():
-        assert list(one["seconds"]) == ["float32", "bfloat16"] and one["of float32"] > 0
+        assert list(one["seconds"]) == list(one["of float32"]) == list(precision.PRECISIONS)
+        assert one["of float32"]["float32"] == 1.0 < 1.0 + min(one["of float32"].values())
     assert "| LightGCN, 3 layers |" in capsys.readouterr().out
