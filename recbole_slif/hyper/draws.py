@@ -88,8 +88,11 @@ class Draws:
         The settings may be those of a finished trial: a draw that repeats one counts as a trial.
         """
         done = {one.key for one in attempts if one.state != LOST}
+        made = _made(attempts)
         for one in attempts:
-            if one.state == LOST and one.key not in done:
+            # who withdrew may have drawn other settings under the number of who went on
+            drawn = one.attrs.get("draw") in made
+            if one.state == LOST and one.key not in done and not drawn:
                 attrs = {key: one.attrs[key] for key in ("settings", "draw") if key in one.attrs}
                 return Piece(one.key, one.params, self.distributions, attrs)
         if self.algo == "exhaustive":
@@ -99,7 +102,7 @@ class Draws:
 
     def _drawn(self, attempts: Sequence[Attempt]) -> Piece | None:
         running = {one.key for one in attempts if one.state == RUNNING}
-        made = {one.attrs.get("draw") for one in attempts if one.state != LOST}
+        made = _made(attempts)
         number = next(at for at in itertools.count() if at not in made)
         for again in range(_REDRAWS):
             piece = self._piece(self._sample(attempts, number, again), draw=number)
@@ -136,6 +139,11 @@ class Draws:
         settings = {name: settle(value) for name, value in values.items()}
         attrs = {"settings": settings, **attrs}
         return Piece(key_of(settings), values, self.distributions, attrs)
+
+
+def _made(attempts: Sequence[Attempt]) -> set[int]:
+    """Return the numbers of the draws that a trial is at or has tried."""
+    return {one.attrs["draw"] for one in attempts if one.state != LOST and "draw" in one.attrs}
 
 
 def losses(attempts: Sequence[Attempt], key: str) -> int:

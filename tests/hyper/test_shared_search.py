@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -300,3 +301,18 @@ def test_state_names_are_what_a_search_counts(tmp_path, study):
     assert {one.state for one in study.attempts()} == {FINISHED}
     assert not SharedSearch(task_of(tmp_path), study).draws.next(study.attempts())
     assert FAILED != LOST
+
+
+@pytest.mark.parametrize("algo", ["random", "bayes"])
+def test_draw_that_two_made_differently_is_not_tried_again_for_ever(study, tmp_path, algo):
+    # they looked while others were at different trials, so they drew other settings as number 0
+    part = SharedSearch(task_of(tmp_path, algo, max_evals=2), study)
+    first, other = (part.draws._piece({"a": a, "b": "x"}, draw=0) for a in (1.0, 2.0))
+    with study.take(first, partial(module._forbids, first, False)) as held:
+        assert study.take(other, partial(module._forbids, other, False)) is None
+        held.finish({"row": {"params": {}, "score": 0.5, "bigger": True}}, 0.5)
+    assert [one.state for one in study.attempts()] == [FINISHED, LOST]
+    piece = part.draws.next(study.attempts())
+    assert piece.attrs["draw"] == 1
+    assert part._try(piece, study.attempts())
+    assert len(trained(tmp_path)) == 1
