@@ -109,7 +109,9 @@ class Folder:
                 os.lseek(handle, size - 1, os.SEEK_SET)
                 if os.read(handle, 1) != b"\n":
                     text = "\n" + text
-            os.write(handle, text.encode())
+            left = text.encode()
+            while left:  # a disk that fills up takes a part and refuses the rest alone
+                left = left[os.write(handle, left) :]
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -40,6 +40,24 @@ def test_torn_line_is_skipped_and_closed_off(folder):
     assert folder.recorded().finished == {("A", "aa"), ("C", "aa")}
 
 
+def test_line_that_finds_half_the_room_it_needs_is_an_error(folder):
+    folder.append([line("A")])
+    code = """
+import resource, sys
+from recbole_slif.experiment.folder import Folder
+folder = Folder(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    folder.append([{"cell": "B", "settings_hash": "b", "status": "finished"}])
+except OSError:
+    sys.exit(3)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True)
+    assert done.returncode == 3, done.stderr
+    folder.append([line("C")])
+    assert [found["cell"] for found in folder.lines()] == ["A", "C"]
+
+
 def test_recorded_counts_failures_and_sees_other_writers(folder):
     other = Folder(folder.path)
     folder.append([line("A", status="failed")])
