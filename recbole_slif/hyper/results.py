@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,13 @@ class TrialsFile:
         return sum(row.get("scope") != self.scope for row in self._lines())
 
     def append(self, row: Row) -> None:
-        """Add a trial."""
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(self._text(row))
+        """Add a trial; a line that a crash cut off is closed off first."""
+        with self.path.open("ab+") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                whole = stream.read() == b"\n"
+                stream.write(b"" if whole else b"\n")
+            stream.write(self._text(row).encode())
 
     def replace(self, rows: Sequence[Row]) -> Path | None:
         """Write the file at once, each set of values once.

@@ -166,6 +166,16 @@ def test_trials_of_another_search_are_moved_not_lost(tmp_path):
     assert TrialsFile(path, "there").replace([row]) == tmp_path / "a.trials.3.jsonl"
 
 
+def test_trial_behind_a_line_that_was_cut_off_is_kept(tmp_path):
+    file = TrialsFile(tmp_path / "a.trials.jsonl", "here")
+    row = {"params": {"a": 1}, "score": 0.5, "bigger": True, "valid": {}}
+    file.append({**row, "params": {"a": 2}})
+    file.path.write_text(file.path.read_text()[:-9])
+    file.append(row)
+    file.append({**row, "params": {"a": 3}})
+    assert [one["params"]["a"] for one in file.read().values()] == [1, 3]
+
+
 @pytest.mark.parametrize("change", [{"learner": "sgd"}, {"seed": 7}, {"valid_metric": "NDCG@5"}])
 def test_trials_under_other_settings_or_data_do_not_count(tmp_path, calls, capsys, change):
     assert hyper.main(words(tmp_path)) == 0
