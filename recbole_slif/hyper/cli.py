@@ -141,7 +141,9 @@ def search_command(words: Sequence[str]) -> int:
     options.model = chosen_name("model", options.model, files, "SLIFMR")
     options.dataset = chosen_name("dataset", options.dataset, files, "ml-100k")
     base = SlifConfig(options.model, options.dataset, files, fixed)
-    parameters = read_space(space_file(options.params_file, options.model))
+    source = space_file(options.params_file, options.model)
+    parameters = read_space(source)
+    _refuse_fixed(parameters, fixed, source)
     check_space(parameters, base)
     check_algorithm(options.algo, parameters)
     output = Path(options.output_file or f"hyper/{options.model}-{options.dataset}.result")
@@ -155,6 +157,15 @@ def search_command(words: Sequence[str]) -> int:
     for note in edge_notes(parameters, best["params"], partial(_is_allowed, base)):
         print(f"note    {note}")
     return 0
+
+
+def _refuse_fixed(parameters: Sequence[Parameter], fixed: Mapping[str, Any], source: Path) -> None:
+    """Refuse a key that is fixed on the line and searched, where the trial's value would win."""
+    for name in (one.name for one in parameters if one.name in fixed):
+        raise ConfigError(
+            f"--{name}={fixed[name]} fixes what '{source}' searches; leave the option out, or name "
+            f"a file without a line for {name} by --params_file"
+        )
 
 
 def _is_allowed(base: SlifConfig, name: str, value: Any) -> bool:

@@ -144,6 +144,7 @@ def test_test_split_is_not_read(tmp_path, monkeypatch, backend):
         (["--backend=optuna", "--workers=0"], "--workers must be from 1 to 1024, not 0"),
         (["--backend=optuna", "--storage=a.txt"], "--storage: 'a.txt' ends in none of"),
         (["--backend=optuna", "--algo=annealing"], "--algo is one of"),
+        (["--learning_rate=0.1"], "--learning_rate=0.1 fixes what 'x.hyper' searches; leave"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, capsys, options, told):
