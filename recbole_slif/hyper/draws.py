@@ -34,16 +34,11 @@ def distribution(parameter: Parameter) -> Any:
     kinds = load_optuna().distributions
     if parameter.kind == "choice":
         return kinds.CategoricalDistribution(parameter.flat())
-    low, high = parameter.values[:2]
-    if parameter.kind == "loguniform":
-        return kinds.FloatDistribution(math.exp(low), math.exp(high), log=True)
-    if parameter.kind == "uniform":
-        return kinds.FloatDistribution(low, high)
-    step = parameter.values[2]
-    first, last = math.floor(low / step + 0.5) * step, math.ceil(high / step - 0.5) * step
+    if parameter.kind != "quniform":
+        return kinds.FloatDistribution(*parameter.ends(), log=parameter.kind == "loguniform")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the last digit of a multiple
-        return kinds.FloatDistribution(first, max(first, last), step=step)
+        return kinds.FloatDistribution(*parameter.ends(), step=parameter.values[2])
 
 
 def combinations(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ def edge_notes(
     for parameter in parameters:
         name, value = parameter.name, best[parameter.name]
         way = _end(parameter, value)
-        if way and allowed(name, _beyond(value, way)):
+        if way and any(allowed(name, further) for further in _beyond(value, way)):
             end, more = ("largest", "larger") if way > 0 else ("smallest", "smaller")
             notes.append(f"{name}: {value:g} is the {end} that was searched; try {more} values")
     return notes
@@ -43,16 +43,18 @@ def _end(parameter: Parameter, value: Any) -> int:
             return 0
         low, high, place, margin = min(parameter.values), max(parameter.values), value, 0.0
     else:
-        low, high = parameter.values[:2]
-        place = math.log(value) if parameter.kind == "loguniform" else value
+        logarithmic = parameter.kind == "loguniform"
+        low, high = parameter.values[:2] if logarithmic else parameter.ends()
+        place = math.log(value) if logarithmic else value
         margin = _NEAR * (high - low)
     if low == high:
         return 0
     return int(place >= high - margin) - int(place <= low + margin)
 
 
-def _beyond(value: float, way: int) -> float:
-    return value + way if isinstance(value, int) else math.nextafter(value, way * math.inf)
+def _beyond(value: float, way: int) -> tuple[float, float]:
+    """Return the next number, and the next one of a key that takes whole numbers alone."""
+    return math.nextafter(value, way * math.inf), value + way
 
 
 def _is_number(value: Any) -> bool:

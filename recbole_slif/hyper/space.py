@@ -41,6 +41,17 @@ class Parameter:
             return getattr(hp, self.kind)(self.name, *self.values)
         return hp.choice(self.name, self.flat())
 
+    def ends(self) -> tuple[float, float]:
+        """Return the smallest and the largest number of a range; of `quniform`, that it draws."""
+        low, high = self.values[:2]
+        if self.kind == "loguniform":
+            return math.exp(low), math.exp(high)
+        if self.kind == "uniform":
+            return low, high
+        step = self.values[2]
+        first, last = math.floor(low / step + 0.5) * step, math.ceil(high / step - 0.5) * step
+        return first, max(first, last)
+
     def flat(self) -> list[Any]:
         """Return the choices as plain values, a list or dictionary as its text."""
         return [

@@ -31,6 +31,8 @@ def note_of(kind, values, best, allowed=lambda name, value: True):
         ("uniform", [0, 1], 0.94, None),
         ("uniform", [0, 1], 0.04, "smallest"),
         ("quniform", [0, 10, 1], 10.0, "largest"),
+        ("quniform", [1, 10, 4], 8.0, "largest"),  # 0, 4 and 8 are what is drawn
+        ("quniform", [1, 10, 4], 4.0, None),
         ("loguniform", [math.log(1e-4), math.log(1e-2)], 1.2e-4, "smallest"),
         ("loguniform", [math.log(1e-4), math.log(1e-2)], 1e-3, None),
     ],
@@ -49,6 +51,15 @@ def test_end_that_is_the_limit_of_the_key_is_none():
     assert note_of("choice", [0, 1, 2], 0, at_most_two) is None
     assert note_of("choice", [0.0, 1.0, 2.0], 2.0, at_most_two) is None
     assert note_of("choice", [0.0, 1.0, 1.9], 1.9, at_most_two) is not None
+
+
+def test_end_of_a_range_of_whole_numbers_is_told():
+    def whole(name, value):
+        return name == "rate" and float(value).is_integer() and value >= 1
+
+    assert "64 is the largest" in note_of("quniform", [16, 64, 16], 64.0, whole)
+    assert "16 is the smallest" in note_of("quniform", [16, 64, 16], 16.0, whole)
+    assert note_of("quniform", [1, 4, 1], 1.0, whole) is None
 
 
 def test_command_tells_and_leaves_limits_out(tmp_path, monkeypatch, capsys):
