@@ -16,6 +16,7 @@ from recbole_slif.errors import ConfigError
 
 _RANGES = {"uniform": 2, "quniform": 3, "loguniform": 2}
 _LARGEST_LOG = 700.0  # a little more, and the number itself is none
+_SOURCE = "parameter file"
 ALGORITHMS = ("exhaustive", "random", "bayes")
 
 
@@ -98,15 +99,34 @@ def check_algorithm(algo: str, parameters: Sequence[Parameter]) -> None:
 
 
 def check_space(parameters: Sequence[Parameter], config: SlifConfig) -> None:
-    """Check before the first trial that the model has each key and takes each choice.
+    """Check before the first trial that the model has each key and takes each choice and range.
 
     Raises:
         ConfigError: naming the key.
     """
     for parameter in parameters:
-        values = parameter.values if parameter.kind == "choice" else [config[parameter.name]]
-        for value in values:
-            config.converted(parameter.name, settle(value), "parameter file")
+        if parameter.kind != "choice":
+            _check_range(parameter, config)
+            continue
+        for value in parameter.values:
+            config.converted(parameter.name, settle(value), _SOURCE)
+
+
+def _check_range(parameter: Parameter, config: SlifConfig) -> None:
+    name, (low, high) = parameter.name, parameter.ends()
+    if parameter.kind == "quniform":
+        drawn = [low, high, min(low + parameter.values[2], high)]
+    else:  # a key that takes all but an end itself, as `more than 0` does, takes what is drawn
+        drawn = [math.nextafter(low, high), math.nextafter(high, low)]
+    try:
+        for value in drawn:
+            config.converted(name, value, _SOURCE)
+    except ConfigError as error:
+        for end in (low, high):  # of both faults the one of a round number
+            config.converted(name, end, _SOURCE)
+        raise ConfigError(
+            f"{error} For whole numbers write `{name} quniform LOW,HIGH,1`."
+        ) from None
 
 
 def space_file(given: str | None, model: str) -> Path:

@@ -153,6 +153,30 @@ def test_mistakes_are_one_line(tmp_path, capsys, options, told):
     assert found.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("learning_rate uniform -0.02,0.01", "learning_rate must be more than 0, not -0.02"),
+        ("learning_rate uniform 0,0.01", None),
+        ("learning_rate quniform 0,0.01,0.005", "learning_rate must be more than 0, not 0.0"),
+        ("learning_rate loguniform -9,-3", None),
+        ("embedding_size uniform 8,16", "For whole numbers write `embedding_size quniform LOW,"),
+        ("embedding_size quniform 8,16,0.5", "embedding_size must be a whole number, not 8.5"),
+        ("embedding_size quniform 8,16,4", None),
+        ("learner uniform 0,1", "learner must be a text"),
+        ("no_such_key uniform 0,1", "parameter file: key 'no_such_key' is not known"),
+    ],
+)
+def test_ranges_that_the_key_does_not_take_are_refused_before_the_first_trial(
+    tmp_path, calls, capsys, line, told
+):
+    options = ["--algo=random", "--max_evals=1"]
+    space = f"{line}\n"
+    assert hyper.main(words(tmp_path, *options, space=space, embedding_size=...)) == 2 * bool(told)
+    assert len(calls) == (0 if told else 1)
+    assert (told or "") in capsys.readouterr().err
+
+
 def test_trials_of_another_search_are_moved_not_lost(tmp_path):
     path = tmp_path / "a.trials.jsonl"
     file = TrialsFile(path, "here")
