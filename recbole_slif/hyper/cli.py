@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from recbole_slif.hyper.results import (
     Row,
     Train,
     TrialsFile,
+    beside,
     best_of,
     write_results,
 )
@@ -93,7 +95,7 @@ class Order:
     @property
     def trials_file(self) -> Path:
         """File of the trials."""
-        return self.output.with_suffix(".trials.jsonl")
+        return beside(self.output, ".trials.jsonl")
 
     def task(self) -> Task:
         """Return the search for a backend that shares it out."""
@@ -146,8 +148,7 @@ def search_command(words: Sequence[str]) -> int:
     _refuse_fixed(parameters, fixed, source)
     check_space(parameters, base)
     check_algorithm(options.algo, parameters)
-    output = Path(options.output_file or f"hyper/{options.model}-{options.dataset}.result")
-    make_folder(output.parent, "choose another place with --output_file")
+    output = _output(options)
     train = partial(_train_trial, options.model, options.dataset, files, fixed)
     order = Order(options, base, parameters, train, output)
     rows = _BACKENDS[options.backend](order)
@@ -157,6 +158,16 @@ def search_command(words: Sequence[str]) -> int:
     for note in edge_notes(parameters, best["params"], partial(_is_allowed, base)):
         print(f"note    {note}")
     return 0
+
+
+def _output(options: argparse.Namespace) -> Path:
+    """Return the file of the table, whose folder is made."""
+    usual = f"{options.model}-{options.dataset}.result"
+    output = Path(options.output_file or f"hyper/{usual}")
+    if output.is_dir() or (options.output_file or "").endswith(("/", os.sep)):
+        raise ConfigError(f"--output_file: '{output}' is a folder; name a file, {output / usual}")
+    make_folder(output.parent, "choose another place with --output_file")
+    return output
 
 
 def _refuse_fixed(parameters: Sequence[Parameter], fixed: Mapping[str, Any], source: Path) -> None:
@@ -210,7 +221,9 @@ def _by_hyperopt(order: Order) -> list[Row]:
 
 def _by_optuna(order: Order) -> list[Row]:
     asked, task = order.options, order.task()
-    address = read_address(asked.storage or str(order.output.with_suffix(".journal")))
+    address = read_address(asked.storage or str(beside(order.output, ".journal")))
+    if address.place.rpartition(":///")[2] == str(order.output.resolve()):
+        raise ConfigError(f"--output_file: '{order.output}' is the storage; name another file")
     identity = _identity(order)
     name = asked.study or study_name(order.title, identity)
     study = SharedStudy(address, name, task.maximize)

@@ -159,6 +159,12 @@ def _free_name(path: Path) -> Path:
     return name
 
 
+def beside(output: Path, ending: str) -> Path:
+    """Return a file beside the table; a number behind the name's last dot is no ending of it."""
+    stem = output.name if output.suffix[1:].isdecimal() else output.stem
+    return output.with_name(f"{stem}{ending}")
+
+
 def write_results(output: Path, rows: Sequence[Row], best: Row, title: str) -> str:
     """Write the table and the best settings.
 
@@ -172,7 +178,7 @@ def write_results(output: Path, rows: Sequence[Row], best: Row, title: str) -> s
         What to tell the user.
     """
     shown = table(rows)
-    best_file = output.with_suffix(".best.yaml")
+    best_file = beside(output, ".best.yaml")
     head = f"# best of {len(rows)} trials of {title} {best['score']:.6f}\n"
     write_atomic(output, f"{shown}\n".encode())
     write_atomic(best_file, (head + yaml.safe_dump(best["params"], sort_keys=True)).encode())

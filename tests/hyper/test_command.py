@@ -191,6 +191,35 @@ def test_trials_of_another_search_are_moved_not_lost(tmp_path):
     assert TrialsFile(path, "there").replace([row]) == tmp_path / "a.trials.3.jsonl"
 
 
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("there", "--output_file: 'there' is a folder; name a file, there/BPR-toy.result"),
+        ("new/", "--output_file: 'new' is a folder; name a file, new/BPR-toy.result"),
+        ("a.journal", "--output_file: 'a.journal' is the storage; name another file"),
+        ("a.db", "--output_file: 'a.db' is the storage; name another file"),
+    ],
+)
+def test_output_file_that_cannot_be_one_is_refused_before_the_first_trial(
+    tmp_path, calls, capsys, output, told
+):
+    Path("there").mkdir()
+    line = words(tmp_path, "--backend=optuna", *(["--storage=a.db"] if output == "a.db" else []))
+    line[3] = f"--output_file={output}"
+    assert hyper.main(line) == 2
+    assert told in capsys.readouterr().err
+    assert not calls
+
+
+def test_number_at_the_end_of_the_output_file_keeps_searches_apart(tmp_path):
+    for name in ("lr0.01", "lr0.02"):
+        line = words(tmp_path)
+        line[3] = f"--output_file=out/{name}"
+        assert hyper.main(line) == 0
+        assert Path(f"out/{name}.best.yaml").is_file()
+        assert len(Path(f"out/{name}.trials.jsonl").read_text().splitlines()) == 2
+
+
 def test_trial_behind_a_line_that_was_cut_off_is_kept(tmp_path):
     file = TrialsFile(tmp_path / "a.trials.jsonl", "here")
     row = {"params": {"a": 1}, "score": 0.5, "bigger": True, "valid": {}}
