@@ -10,6 +10,8 @@ from recbole_slif.errors import ConfigError
 MOST_SEEDS = 1000
 """More is a slip of the keyboard, and a list of so many runs would fill the memory."""
 
+LARGEST_SEED = 2**32 - 1
+
 
 def require_count(count: int, where: str) -> int:
     """Return a number of seeds.
@@ -46,7 +48,17 @@ def parse_seeds(text: str | None) -> list[int] | int | None:
 
 
 def training_seeds(asked: Sequence[int] | int, base: int) -> list[int]:
-    """Return the seeds themselves, from `base` on where their number is asked for."""
+    """Return the seeds themselves, from `base` on where their number is asked for.
+
+    Raises:
+        ConfigError: too many are asked for, or one of them is none; the last one as well is told
+            before the first run.
+    """
     if isinstance(asked, int):
-        return [base + step for step in range(require_count(asked, "seeds"))]
-    return list(asked)
+        seeds = [base + step for step in range(require_count(asked, "seeds"))]
+    else:
+        seeds = list(asked)
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ConfigError(f"seeds: a seed must be between 0 and {LARGEST_SEED}, not {seed}")
+    return seeds

@@ -82,6 +82,7 @@ def test_comparison_prints_one_table(tmp_path, capsys):
         (["--model=BPR", "stray"], "'stray' belongs to no option"),
         (["--models=Pop,BRP"], "did you mean 'BPR'?"),
         (["--models=Pop", "--seeds=x"], "--seeds is a number"),
+        (["--models=BPR", "--seeds=1,-2"], "a seed must be between 0 and 4294967295, not -2"),
         (["--models=Pop", "--seeds=99999999999999999999"], "from 1 to 1000"),
         (["--resume=nowhere"], "'nowhere' does not exist"),
         (["--config_files=nofile.yaml"], "nofile.yaml"),

@@ -50,6 +50,9 @@ def test_seeds_of_the_request_win(tmp_path):
     assert plan_of(path).seeds == (1, 5)
     assert plan_of(path, request={"seeds": [4]}).seeds == (4,)
     assert plan_of(path, request={"seeds": 3}).seeds == (2020, 2021, 2022)
+    for wrong, changes in (([1, -2], {}), ([1, 2**32], {}), (2, {"seed": 2**32 - 1})):
+        with pytest.raises(ConfigError, match="seeds: a seed must be between 0 and 4294967295"):
+            plan_of(path, request={"seeds": wrong}, **changes)
 
 
 def test_keys_go_to_the_models_that_have_them(tmp_path):
