@@ -159,22 +159,27 @@ def _reused(text: str | None, folder: Folder) -> tuple[str, ...]:
 
 def _check_folder(plan: Plan, folder: Folder, resume: bool) -> None:
     """Refuse to mix what lies in a folder with something else."""
-    there = folder.read_plan()
-    if there is None:
+    if folder.read_plan() is None:
         return
-    for key, now in (("experiment", plan.experiment), ("dataset", plan.dataset),
-                     ("protocol", plan.protocol), ("quick", plan.quick)):  # fmt: skip
-        if there.get(key) != now:
-            raise ConfigError(
-                f"folder '{folder.path}' holds an experiment with {key} {there.get(key)}, not "
-                f"{now}; choose another with --out"
-            )
+    _refuse_other(plan, folder, ("experiment", "dataset", "protocol", "quick"))
     count = len(folder.recorded().finished) + len(folder.recorded().failed)
     if count and not resume:
         raise ConfigError(
             f"folder '{folder.path}' holds {count} runs; go on with --resume, or choose another "
             "with --out"
         )
+
+
+def _refuse_other(plan: Plan, folder: Folder, keys: Sequence[str]) -> None:
+    """Refuse a folder whose plan is of another experiment, as far as some keys tell."""
+    there = folder.read_plan() or {}
+    for key in keys if there else ():
+        now = getattr(plan, key)
+        if there.get(key) != now:
+            raise ConfigError(
+                f"folder '{folder.path}' holds an experiment with {key} {there.get(key)}, not "
+                f"{now}; choose another with --out"
+            )
 
 
 def overview(
@@ -329,6 +334,7 @@ def _count(
         (),
         command=command,
     )
+    _refuse_other(plan, folder, ("experiment",))
     folder.make()
     folder.write_json("plan.json", plan.content())
     path = folder.write_json("statistics.json", found)

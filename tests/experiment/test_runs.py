@@ -294,6 +294,16 @@ def test_statistics_of_several_data_sets(tmp_path, capsys):
     assert first["versions"]["torch"] == version("torch")
     assert first["features"]["visual"] < 18
     assert "items with visual" in capsys.readouterr().out
+    assert cli.main([*argv, "--out=out", "--use_gpu=False"]) == 0  # counts are taken anew
+
+
+def test_statistics_leave_the_plan_of_another_experiment_alone(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert experiment(write_experiment(tmp_path, models=["BPR"]), out) == 0
+    line = ["--experiment=table1_statistics", "--dataset=toy", "--data_path=data", f"--out={out}"]
+    assert cli.main(line) == 2
+    assert "holds an experiment with experiment series, not table1" in capsys.readouterr().err
+    assert plan_file(out)["experiment"] == "series"
 
 
 @pytest.mark.parametrize(
