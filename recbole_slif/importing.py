@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_slif import checkpoint as files
@@ -23,6 +25,7 @@ from recbole_slif.config_yaml import split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import CheckpointError, ConfigError
 
+_BEHIND_USERS = ("item", "entity")  # in the one table that some models have
 _EPILOG = """\
 all other --key=value options are settings of the model, as for run
 
@@ -94,11 +97,16 @@ def import_checkpoint(file: Path | str, config: Any, out: Path, reorder: bool = 
     bundle = factory.load_data(config)
     model = factory.build_model(config, bundle)
     content = files.read_recbole_checkpoint(file)
-    weights = dict(content["state_dict"])
+    weights, extras = dict(content["state_dict"]), content.get("other_parameter") or {}
+    if reorder and model.type == ModelType.CONTEXT:
+        raise CheckpointError(
+            f"'{file}': {config['model']} keeps all columns in one table, whose rows cannot be put "
+            "into this package's order; train it here"
+        )
     if reorder:
-        weights = _reordered(weights, _row_orders(file, content["config"], config, bundle), file)
-    state = {"parameters": weights, "extras": content.get("other_parameter") or {}, "epoch": {}}
-    files.restore_model(model, state, file)
+        orders = _row_orders(file, content["config"], config, bundle)
+        weights, extras = _reordered(weights, orders, file), _extras(extras, orders, file)
+    files.restore_model(model, {"parameters": weights, "extras": extras, "epoch": {}}, file)
     kind = type(model)
     header = {
         "kind": "best",
@@ -115,19 +123,25 @@ def import_checkpoint(file: Path | str, config: Any, out: Path, reorder: bool = 
 
 
 def _row_orders(file: Path | str, theirs: Any, config: Any, bundle: Any) -> dict[str, np.ndarray]:
-    """Return for users and for items the row of RecBole's table of each of our ids."""
+    """Return for users and items the row of RecBole's table of each of our ids.
+
+    So too for entities and relations, where RecBole read them.
+    """
     from recbole.data import create_dataset
 
     theirs["data_path"] = str(bundle.dataset.dataset_path)
     numbered = create_dataset(theirs)
     orders = {}
-    for kind, field in (("user", config["USER_ID_FIELD"]), ("item", config["ITEM_ID_FIELD"])):
+    for kind in ("user", "item", "entity", "relation"):
+        key = f"{kind.upper()}_ID_FIELD"
+        field, known = config[key], numbered.field2token_id.get(theirs[key])
+        if known is None:  # no graph was read
+            continue
         tokens = bundle.dataset.field2id_token[field].tolist()
-        known: Mapping[str, int] = numbered.field2token_id[field]
         if set(tokens) != set(known):
             raise CheckpointError(
-                f"'{file}' does not fit: RecBole read {len(known) - 1} {kind}s from these files, "
-                f"here there are {len(tokens) - 1}; the filters differ"
+                f"'{file}' does not fit: RecBole numbered {len(known) - 1} values of '{field}' in "
+                f"these files, here there are {len(tokens) - 1}; the filters differ"
             )
         orders[kind] = np.array([known[token] for token in tokens], dtype=np.int64)
     return orders
@@ -136,21 +150,56 @@ def _row_orders(file: Path | str, theirs: Any, config: Any, bundle: Any) -> dict
 def _reordered(
     weights: Mapping[str, Tensor], orders: Mapping[str, np.ndarray], file: Path | str
 ) -> dict[str, Tensor]:
-    """Put the rows of each table of users or items into our order; other tensors stay."""
+    """Put the rows of each table of one kind into our order; other tensors stay."""
     found = {}
+    joint = {len(orders["user"]) + len(orders[kind]) for kind in orders if kind in _BEHIND_USERS}
     for name, tensor in weights.items():
-        rows = tensor.shape[0] if tensor.dim() else 0
-        kinds = [kind for kind, order in orders.items() if len(order) == rows]
+        rows, *others = tensor.shape or (0,)
+        kinds = _kinds(rows, orders)
         named = [kind for kind in kinds if kind in name.lower()]
-        if kinds and len(named) != 1:
+        across = any(set(_kinds(length, orders)) & {"user", "item"} for length in others)
+        if rows in joint or across or (kinds and len(named) != 1):
             raise CheckpointError(
-                f"'{file}': it cannot be told whether the {rows} rows of '{name}' are users or "
-                "items; import models whose tables are named after them"
+                f"'{file}': it cannot be told whose numbers the {rows} rows of '{name}' have, or "
+                "its columns; import models that keep users and items in tables named after them, "
+                "or train this one here"
             )
         if named:
             tensor = tensor.index_select(0, torch.from_numpy(orders[named[0]]))
         found[name] = tensor
     return found
+
+
+def _kinds(length: int, orders: Mapping[str, np.ndarray]) -> list[str]:
+    return [kind for kind, order in orders.items() if len(order) == length]
+
+
+def _extras(
+    extras: Mapping[str, Any], orders: Mapping[str, np.ndarray], file: Path | str
+) -> dict[str, Any]:
+    """Put what a model keeps beside its weights, counts and similarities, into our order."""
+    found = {}
+    for name, value in extras.items():
+        kinds = [_kinds(length, orders) for length in getattr(value, "shape", ())]
+        ids = any("entity" in each for each in kinds) and "float" not in str(value.dtype)
+        if isinstance(value, Mapping) or ids or any(len(each) > 1 for each in kinds):
+            raise CheckpointError(
+                f"'{file}': '{name}' holds numbers of users, items or entities that cannot be told "
+                "apart from others; train this model here"
+            )
+        for axis, each in enumerate(kinds):
+            value = _taken(value, axis, orders[each[0]]) if each else value
+        found[name] = value
+    return found
+
+
+def _taken(value: Any, axis: int, order: np.ndarray) -> Any:
+    if isinstance(value, Tensor):
+        return value.index_select(axis, torch.from_numpy(order))
+    if sp.issparse(value):
+        rows = value.tocsr()
+        return (rows[order] if axis == 0 else rows[:, order]).asformat(value.format)
+    return np.take(value, order, axis)
 
 
 def main(argv: Sequence[str]) -> int:

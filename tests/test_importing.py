@@ -3,38 +3,48 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
-from recbole.trainer import Trainer
-from recbole.utils import get_model, init_seed
+from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_slif.__main__ import main
 from recbole_slif.checkpoint import load_model
 from recbole_slif.errors import CheckpointError
-from recbole_slif.importing import _reordered
+from recbole_slif.importing import _extras, _reordered
+from recbole_slif.scoring import BlockScorer
 from tests.toy import edit_lines, write_toy
 
 
 @pytest.fixture
-def theirs(tmp_path, monkeypatch):
-    """Train RecBole's BPR by RecBole alone; return its file, model and data set."""
+def data(tmp_path, monkeypatch):
+    """Write a data set whose order of users, items and entities is not that of their tokens."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["test"])
     write_toy(Path("data"))
     edit_lines(Path("data/toy/toy.inter"), lambda lines: [lines[0], *lines[:0:-1]])
+
+
+def trained_by_recbole(name, **more):
+    """Train a model by RecBole alone; return its file, model and data set."""
     given = {"data_path": "data", "gpu_id": "", "embedding_size": 4, "epochs": 2,
              "topk": [3], "valid_metric": "Recall@3", "checkpoint_dir": "saved",
-             "show_progress": False}  # fmt: skip
-    config = Config(model="BPR", dataset="toy", config_dict=given)
+             "show_progress": False, **more}  # fmt: skip
+    config = Config(model=name, dataset="toy", config_dict=given)
     init_seed(config["seed"], True)
     dataset = create_dataset(config)
     train, valid, _ = data_preparation(config, dataset)
-    model = get_model("BPR")(config, dataset)
-    trainer = Trainer(config, model)
+    model = get_model(name)(config, train._dataset)
+    trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
     trainer.fit(train, valid, verbose=False)
     return trainer.saved_model_file, model, dataset
+
+
+@pytest.fixture
+def theirs(data):
+    return trained_by_recbole("BPR")
 
 
 WORDS = ["--model=BPR", "--dataset=toy", "--data_path=data", "--embedding_size=4", "--gpu_id=",
@@ -83,9 +93,64 @@ def test_what_does_not_fit_is_named(theirs, capsys):
     assert "no config or no state_dict" in refused(["import", "y.pth", *WORDS, trust], capsys)
 
 
+def linked_wholly():
+    """Link what is not linked yet: RecBole leaves items without a link out of its own graph."""
+    folder = Path("data/toy")
+    linked = {line.split("\t")[0] for line in (folder / "toy.link").read_text().splitlines()}
+    new = [item for item in map("i{}".format, range(15)) if item not in linked]
+    edit_lines(folder / "toy.link", lambda lines: [*lines, *(f"{item}\tz{item}" for item in new)])
+    edit_lines(folder / "toy.kg", lambda lines: [*lines, *(f"z{item}\tr0\tx0" for item in new)])
+
+
+@torch.no_grad()
+def by_token(model, dataset):
+    tokens = [[f"u{user}" for user in range(12)], [f"i{item}" for item in range(15)]]
+    users, items = (
+        np.array([dataset.token2id(field, token) for token in each])
+        for field, each in zip(("user_id", "item_id"), tokens, strict=True)
+    )
+    return BlockScorer(model, dataset).scores(users)[:, items]
+
+
+GRAPH = {"inter": ["user_id", "item_id"], "link": ["item_id", "entity_id"],
+         "kg": ["head_id", "relation_id", "tail_id"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["Pop", "ItemKNN", "EASE", "SGL", "CFKG"])
+def test_what_is_kept_beside_users_and_items_is_put_in_order_too(data, name):
+    linked_wholly()
+    more = {"load_col": GRAPH} if name == "CFKG" else {}
+    file, model, dataset = trained_by_recbole(name, **more)
+    saved = torch.load(file, weights_only=False)
+    model.load_state_dict(saved["state_dict"])
+    model.load_other_parameter(saved["other_parameter"])
+    model.eval()
+    words = [f"--model={name}", *WORDS[1:]]
+    words = [word for word in words if "size" not in word or name in ("SGL", "CFKG")]
+    assert main(["import", file, *words, "--trust_pickle", "--out=imported"]) == 0
+    _, here, bundle = load_model("imported")
+    assert torch.allclose(by_token(here, bundle.dataset), by_token(model, dataset), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["KTUP", "KGCN", "DMF"])
+def test_what_cannot_be_put_in_order_is_refused(data, name, capsys):
+    linked_wholly()
+    more = {} if name == "DMF" else {"load_col": GRAPH}
+    file = trained_by_recbole(name, **more)[0]
+    words = [f"--model={name}", *WORDS[1:], "--trust_pickle", "--out=imported"]
+    words = [word for word in words if "size" not in word or name != "DMF"]
+    assert "train this" in refused(["import", file, *words], capsys)
+    assert not Path("imported").exists()
+
+
 def test_rows_that_may_be_either_are_refused():
     orders = {"user": torch.arange(3).numpy(), "item": torch.arange(3).numpy()}
-    with pytest.raises(CheckpointError, match="3 rows of 'table' are users or"):
+    with pytest.raises(CheckpointError, match="whose numbers the 3 rows of 'table' have"):
         _reordered({"table": torch.zeros(3, 2)}, orders, "x.pth")
     kept = {"layer.weight": torch.zeros(2, 2), "scale": torch.tensor(1.0)}
     assert _reordered(kept, orders, "x.pth") == kept
+    with pytest.raises(CheckpointError, match="6 rows of 'both'"):
+        _reordered({"both": torch.zeros(6, 2)}, orders, "x.pth")
+    with pytest.raises(CheckpointError, match="'counts' holds numbers"):
+        _extras({"counts": torch.zeros(3)}, orders, "x.pth")
+    assert _extras({"none": None, "some": 2}, orders, "x.pth") == {"none": None, "some": 2}
