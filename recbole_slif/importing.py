@@ -130,6 +130,7 @@ def _row_orders(file: Path | str, theirs: Any, config: Any, bundle: Any) -> dict
     from recbole.data import create_dataset
 
     theirs["data_path"] = str(bundle.dataset.dataset_path)
+    theirs["dataset"] = config["dataset"]  # the folder may have another name since
     numbered = create_dataset(theirs)
     orders = {}
     for kind in ("user", "item", "entity", "relation"):

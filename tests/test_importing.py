@@ -143,6 +143,14 @@ def test_what_cannot_be_put_in_order_is_refused(data, name, capsys):
     assert not Path("imported").exists()
 
 
+def test_the_folder_may_have_another_name_than_recbole_read(theirs):
+    Path("data/toy").rename("data/other")
+    for path in Path("data/other").iterdir():
+        path.rename(path.with_name(path.name.replace("toy", "other", 1)))
+    words = [word.replace("=toy", "=other") for word in WORDS]
+    assert main(["import", theirs[0], *words, "--trust_pickle", "--out=imported"]) == 0
+
+
 def test_rows_that_may_be_either_are_refused():
     orders = {"user": torch.arange(3).numpy(), "item": torch.arange(3).numpy()}
     with pytest.raises(CheckpointError, match="whose numbers the 3 rows of 'table' have"):
