@@ -38,8 +38,16 @@ def remove_halves(path: Path) -> None:
 
 
 def write_atomic(path: Path | str, content: bytes) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never a part."""
-    with open_atomic(Path(path)) as stream:
+    """Write `content` so that a reader sees the old file or the new one, never a part.
+
+    Of a link the file is written that it leads to. A pipe or device (`/dev/stdout`), which holds
+    no old content, is written to and not replaced.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        path.write_bytes(content)
+        return
+    with open_atomic(Path(os.path.realpath(path))) as stream:
         stream.write(content)
 
 

@@ -43,6 +43,22 @@ def test_others_may_read_what_the_user_lets_them(tmp_path, mask):
     assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+def test_links_and_pipes_are_written_through(tmp_path):
+    (tmp_path / "far").mkdir()
+    file, link, pipe = tmp_path / "far/a.csv", tmp_path / "a.csv", tmp_path / "b.csv"
+    file.write_bytes(b"old")
+    link.symlink_to(file)
+    atomic_files.write_atomic(link, b"new")
+    assert link.is_symlink() and file.read_bytes() == b"new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    atomic_files.write_atomic(pipe, b"lines")
+    assert os.read(reader, 9) == b"lines" and pipe.is_fifo()
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.csv", "a.csv", "b.csv", "far"]
+
+
 TREE = {
     "numbers": [1, 2.5, True, None, "text", float("-inf"), 2**100, float("nan")],
     "tuple": (1, (2, [3])),
