@@ -46,7 +46,9 @@ def _parser() -> Parser:
     parser.add_argument("--model", required=True, help="the model that was saved")
     parser.add_argument("--dataset", required=True, help="the data set it was trained on")
     parser.add_argument("--config_files", help="YAML files, parted by commas")
-    parser.add_argument("--out", metavar="FOLDER", help="default saved/MODEL-DATASET-imported")
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="default CHECKPOINT_DIR/MODEL-DATASET-imported"
+    )
     parser.add_argument(
         "--ids",
         default="recbole",
@@ -73,7 +75,8 @@ def import_command(words: Sequence[str]) -> int:
     config = SlifConfig(
         options.model, options.dataset, split_names(options.config_files), argv=settings
     )
-    out = Path(options.out or f"saved/{config['model']}-{config['dataset']}-imported")
+    name = f"{config['model']}-{config['dataset']}-imported"
+    out = Path(options.out or Path(config["checkpoint_dir"]) / name)
     path = import_checkpoint(named[0], config, out, reorder=options.ids == "recbole")
     print(f"checkpoint   {usable(path)}")
     return 0

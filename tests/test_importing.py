@@ -151,6 +151,12 @@ def test_the_folder_may_have_another_name_than_recbole_read(theirs):
     assert main(["import", theirs[0], *words, "--trust_pickle", "--out=imported"]) == 0
 
 
+def test_without_out_the_folder_lies_where_runs_lie(theirs):
+    assert main(["import", theirs[0], *WORDS, "--trust_pickle", "--checkpoint_dir=mine"]) == 0
+    assert Path("mine/BPR-toy-imported/best.pt").is_file()
+    assert not Path("saved/BPR-toy-imported").exists()
+
+
 def test_rows_that_may_be_either_are_refused():
     orders = {"user": torch.arange(3).numpy(), "item": torch.arange(3).numpy()}
     with pytest.raises(CheckpointError, match="whose numbers the 3 rows of 'table' have"):
