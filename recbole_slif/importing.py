@@ -35,8 +35,13 @@ your own, or of people whose code you would run.
 example:
   recbole-slif import saved/BPR-Jan-01-2026_00-00-00.pth --model=BPR --dataset=ml-100k \\
       --embedding_size=64 --trust_pickle
-  recbole-slif recommend --checkpoint=saved/BPR-ml-100k-imported --users=196
+  recbole-slif recommend --checkpoint=saved/BPR-ml-100k-imported --users=196 \\
+      --exclude=train,valid,test
 """
+_OTHER_SPLIT = (
+    "note: the split drawn here is not RecBole's, so what the model was trained on lies in all "
+    "three parts: recommend with --exclude=train,valid,test, and test it on no part"
+)
 
 
 def _parser() -> Parser:
@@ -85,6 +90,8 @@ def import_command(words: Sequence[str]) -> int:
 def import_checkpoint(file: Path | str, config: Any, out: Path, reorder: bool = True) -> Path:
     """Read a RecBole checkpoint, running the code in it, and write `best.pt` into `out`.
 
+    Where no files fix the split, it is said that this package draws another one than RecBole.
+
     Args:
         file: RecBole's `.pth`; its origin is trusted.
         config: settings of the model.
@@ -122,6 +129,8 @@ def import_checkpoint(file: Path | str, config: Any, out: Path, reorder: bool = 
     }
     path = out / files.BEST
     files.save(path, files.Checkpoint(header, {"model": files.model_state(model)}))
+    if bundle.statistics["protocol"] != "benchmark":
+        print(_OTHER_SPLIT, file=sys.stderr)
     return path
 
 

@@ -151,6 +151,20 @@ def test_the_folder_may_have_another_name_than_recbole_read(theirs):
     assert main(["import", theirs[0], *words, "--trust_pickle", "--out=imported"]) == 0
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_another_split_than_recboles_is_said(theirs, capsys, fixed):
+    if fixed:
+        lines = Path("data/toy/toy.inter").read_text().splitlines(keepends=True)
+        parts = {"train": lines, "test": [lines[0], lines[-1]]}
+        for part, kept in parts.items():
+            Path(f"data/toy/toy.{part}.inter").write_text(
+                "".join(kept[: len(kept) - (part == "train")])
+            )
+    said = main(["import", theirs[0], *WORDS, "--trust_pickle", "--out=imported"])
+    told = capsys.readouterr().err
+    assert said == 0 and ("--exclude=train,valid,test" in told) is not fixed
+
+
 def test_without_out_the_folder_lies_where_runs_lie(theirs):
     assert main(["import", theirs[0], *WORDS, "--trust_pickle", "--checkpoint_dir=mine"]) == 0
     assert Path("mine/BPR-toy-imported/best.pt").is_file()
