@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -150,16 +150,25 @@ class Facts:
 def write_graph(folder: Path, name: str, facts: Facts, journal: Journal) -> tuple[list[str], int]:
     """Write `NAME.kg` and `NAME.link`; return the files' names and the number of linked items."""
     files = [f"{name}.kg", f"{name}.link"]
+    node = _item_prefix(facts.relations)
 
     def graph() -> int:
         header = ["head_id:token", "relation_id:token", "tail_id:token"]
         triples = facts.in_order(files[0])
-        rows = ((f"item={item}", relation, value) for item, relation, value in triples)
+        rows = ((f"{node}{item}", relation, value) for item, relation, value in triples)
         return write_rows(folder / files[0], header, rows)
 
     def links() -> int:
-        rows = ((item, f"item={item}") for item in facts.items())
+        rows = ((item, f"{node}{item}") for item in facts.items())
         return write_rows(folder / files[1], ["item_id:token", "entity_id:token"], rows)
 
     journal.once(folder / files[0], graph)
     return files, journal.once(folder / files[1], links)
+
+
+def _item_prefix(relations: Collection[str]) -> str:
+    """Return what an item's entity begins with, and the entity of no value: `item=` as a rule."""
+    prefix = "item="
+    while any(f"{relation}=".startswith(prefix) for relation in relations):
+        prefix = f"_{prefix}"
+    return prefix

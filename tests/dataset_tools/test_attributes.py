@@ -55,6 +55,13 @@ def test_columns_become_relations_and_values_entities(tmp_path):
     assert texts["title"].tolist() == ["Lamp", "Chair", "Sofa", "Desk"]
 
 
+def test_a_column_called_item_leads_to_no_item_of_the_data_set(tmp_path):
+    _, files, _ = turned(tmp_path, [f"{HEAD},item,_item", "1,,,,x,y,2,", "2,,,,x,y,,1"])
+    rows = ["__item=1\titem\titem=2", "__item=2\t_item\t_item=1"]
+    assert files["toy.kg"].splitlines()[1:] == rows
+    assert files["toy.link"].splitlines()[1:] == ["1\t__item=1", "2\t__item=2"]
+
+
 def test_a_number_on_an_edge_belongs_to_the_upper_range(tmp_path):
     lines = [f"p{price},,,{price},x,y" for price in (10, 20, 30)]
     _, files, _ = turned(tmp_path, [HEAD, *lines])
