@@ -22,7 +22,7 @@ from .item_spool import Cells, ItemSpool
 from .journal import Journal, run_identity
 from .number_ranges import Ranges, edges_of, number_of
 from .resumed_reading import ResumedReading
-from .reviews import column_places, head_and_lines, separator
+from .reviews import column_places, head_and_lines, separator, token_of
 from .tokens import canonical, read_tokens
 from .writing import clean_cell, write_rows
 
@@ -36,7 +36,7 @@ EXAMPLES = """\
       --columns brand colour tags price --lists tags --numbers price \\
       --texts title description --name shop --out dataset/shop \\
       --items dataset/shop/shop.inter"""
-_NO_ID = "lines without an item id"
+_NO_ID = "lines without an item id, or with a tab in it"
 _TWICE = "lines of an item that already has a line"
 _NO_NUMBER = "cells of --numbers that are no number"
 _TAG = re.compile(r"<[/!a-zA-Z][^<>]*>")
@@ -146,7 +146,7 @@ def read_attributes(options: argparse.Namespace, spool: ItemSpool, faults: Fault
         head, lines = head_and_lines(*layout, faults, after)
         at, places = _places(options, head)
         for reading.line, line in lines:
-            item = clean_cell(line[at])
+            item = token_of(line[at])
             if item:
                 cells = [*(line[place] for place in places), str(reading.line)]
                 spool.add(item, cells, path, reading.line)

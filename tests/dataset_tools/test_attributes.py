@@ -62,6 +62,16 @@ def test_a_column_called_item_leads_to_no_item_of_the_data_set(tmp_path):
     assert files["toy.link"].splitlines()[1:] == ["1\t__item=1", "2\t__item=2"]
 
 
+def test_item_ids_are_those_that_interactions_writes(tmp_path):
+    token = "A  1\N{NO-BREAK SPACE}b"
+    (tmp_path / "x.ids").write_text(f"{token}\n")
+    lines = [HEAD, f" {token} ,Acme,,,x,y", '"p\t9",Acme,,,x,y']
+    _, files, report = turned(tmp_path, lines, "--items", str(tmp_path / "x.ids"))
+    assert files["toy.link"].splitlines()[1:] == [f"{token}\titem={token}"]
+    (fault,) = report["faults"]
+    assert fault["kind"].startswith("lines without an item id") and fault["lines"] == [3]
+
+
 def test_a_number_on_an_edge_belongs_to_the_upper_range(tmp_path):
     lines = [f"p{price},,,{price},x,y" for price in (10, 20, 30)]
     _, files, _ = turned(tmp_path, [HEAD, *lines])
