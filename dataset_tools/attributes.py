@@ -75,12 +75,14 @@ class Attributes:
         texts: Columns that become texts.
         spool: Each item's cells of `relations`, then of `texts`, then the number of its line.
         known: Items to take; None takes all.
+        unnamed: Columns left out because the header does not name them.
     """
 
     relations: list[str]
     texts: list[str]
     spool: ItemSpool
     known: set[str] | None
+    unnamed: int
 
     def rows(self, what: str) -> Iterator[tuple[str, Cells]]:
         """Yield items to take and their cells; of several different lines the first by alphabet."""
@@ -117,6 +119,8 @@ def run(options: argparse.Namespace) -> None:
     ):
         table = read_attributes(options, spool, faults)
         taken = table.taken()
+        if table.unnamed:
+            counts["columns without a name left out"] = table.unnamed
         if table.known is not None:
             counts["items of the table that the data set does not have"] = len(spool) - taken
             counts["items of the data set that the table lacks"] = len(table.known) - taken
@@ -155,7 +159,9 @@ def read_attributes(options: argparse.Namespace, spool: ItemSpool, faults: Fault
     head = head or head_and_lines(*layout, Faults())[0]
     spool.sort(faults, _TWICE)
     known = read_tokens(options.items, options.item_field, faults) if options.items else None
-    return Attributes(_relations(options, head), list(options.texts), spool, known)
+    # An index that pandas wrote along, or commas that end the lines.
+    unnamed = 0 if options.columns is not None else sum(not cell.strip() for cell in head)
+    return Attributes(_relations(options, head), list(options.texts), spool, known, unnamed)
 
 
 def _relations(options: argparse.Namespace, head: Sequence[str]) -> list[str]:
@@ -165,7 +171,7 @@ def _relations(options: argparse.Namespace, head: Sequence[str]) -> list[str]:
     names = [cell.strip().rpartition(":")[0] or cell.strip() for cell in head]
     (at,) = column_places(options.file, head, [options.item_column])
     others = [name for place, name in enumerate(names) if place != at]
-    return [name for name in others if name not in options.texts]
+    return [name for name in others if name and name not in options.texts]
 
 
 def _places(options: argparse.Namespace, head: Sequence[str]) -> tuple[int, list[int]]:

@@ -278,7 +278,7 @@ def column_places(path: Path, head: Sequence[str], wanted: Sequence[str | None])
     A `:type` after a name, as atomic files have it, may be left out.
 
     Raises:
-        DataError: A column is missing.
+        DataError: A column is missing, or there twice.
     """
     names = [cell.strip() for cell in head]
     places = {name.rpartition(":")[0] or name: at for at, name in reversed(list(enumerate(names)))}
@@ -295,6 +295,10 @@ def column_places(path: Path, head: Sequence[str], wanted: Sequence[str | None])
                 f"{path}: line 1: no column '{name}'; it has {', '.join(names)} (--separator and "
                 "--no-header say how the file is laid out)"
             )
+        same = [cell for cell in names if cell == name]
+        same = same or [cell for cell in names if cell.rpartition(":")[0] == name]
+        if len(same) > 1:
+            raise DataError(f"{path}: line 1: {len(same)} columns '{name}'; rename all but one")
     return [-1 if name is None else places[name] for name in wanted]
 
 

@@ -72,6 +72,23 @@ def test_item_ids_are_those_that_interactions_writes(tmp_path):
     assert fault["kind"].startswith("lines without an item id") and fault["lines"] == [3]
 
 
+def test_columns_without_a_name_are_no_relations(tmp_path):
+    lines = [f",{HEAD},", *(f"{at},{line}," for at, line in enumerate(LINES))]
+    good = turned(tmp_path, [HEAD, *LINES])[1]
+    code, files, report = turned(tmp_path, lines)
+    assert code == 0 and files == good
+    assert report["counts"]["columns without a name left out"] == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--columns", "tags", "price", "brand"]])
+@pytest.mark.parametrize("heads", [("brand", "brand"), ("brand:token", "brand:float")])
+def test_two_columns_of_a_name_are_refused(tmp_path, capsys, heads, words):
+    head = HEAD.replace("brand", heads[0]) + f",{heads[1]}"
+    lines = [head, *(f"{line},x" for line in LINES)]
+    assert turned(tmp_path, lines, *words)[:2] == (2, {})
+    assert "line 1: 2 columns 'brand'; rename" in capsys.readouterr().err
+
+
 def test_a_number_on_an_edge_belongs_to_the_upper_range(tmp_path):
     lines = [f"p{price},,,{price},x,y" for price in (10, 20, 30)]
     _, files, _ = turned(tmp_path, [HEAD, *lines])
