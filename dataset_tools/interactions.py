@@ -43,6 +43,7 @@ EXAMPLES = """\
   python -m dataset_tools interactions orders.csv --format csv --columns customer product - day \\
       --separator semicolon --split leave-one-out --name shop --out dataset/shop"""
 _DAY = 86_400.0
+_RATIOS = (0.8, 0.1, 0.1)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--split", choices=("none", "ratio", "leave-one-out"), default="none", help="per user"
     )
     parser.add_argument(
-        "--ratios", nargs=3, type=float, default=[0.8, 0.1, 0.1], metavar=("TRAIN", "VALID", "TEST")
+        "--ratios",
+        nargs=3,
+        type=float,
+        metavar=("TRAIN", "VALID", "TEST"),
+        help="of --split ratio; default: 0.8 0.1 0.1",
     )
     parser.add_argument(
         "--order",
@@ -122,7 +127,7 @@ def run(options: argparse.Namespace) -> None:
     """
     where, limits = reviews.layout(options), read_limits(options)
     cores = _cores(options)
-    _check_ratios(options.ratios)
+    _check_split(options)
     parts = [""] if options.split == "none" else PARTS
     refuse_other_split(options.out, options.name, parts)
     faults, counts = Faults(), Counter[str]()
@@ -171,9 +176,16 @@ def _cores(options: argparse.Namespace) -> tuple[int, int]:
     return cores[0], cores[1]
 
 
-def _check_ratios(ratios: Sequence[float]) -> None:
-    if min(ratios) < 0 or ratios[0] <= 0:
+def _check_split(options: argparse.Namespace) -> None:
+    ratios: Sequence[float] = options.ratios or _RATIOS
+    if not (ratios[0] > 0 and all(0 <= ratio < np.inf for ratio in ratios)):
         raise DataError("--ratios: train must be above 0, validation and test not below it")
+    if options.ratios and options.split != "ratio":
+        raise DataError("--ratios: goes with --split ratio; add that, or leave --ratios out")
+    if options.order and options.split == "none":
+        raise DataError("--order: goes with --split; add --split ratio or leave-one-out")
+    if options.seed < 0:
+        raise DataError(f"--seed: {options.seed} must be at least 0")
 
 
 def _take(
@@ -282,7 +294,7 @@ def _filled(rows: RowFile) -> tuple[bool, bool, bool]:
 def _split(
     rows: RowFile, options: argparse.Namespace, store: RowStore, untimed: bool
 ) -> dict[str, RowFile]:
-    ratios = options.ratios if options.split == "ratio" else None
+    ratios = (options.ratios or _RATIOS) if options.split == "ratio" else None
     order = options.order or ("random" if ratios else "time")
     if order == "time" and untimed:
         raise DataError(

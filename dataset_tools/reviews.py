@@ -89,8 +89,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "order (- leaves one out); numbers from 1 with --no-header",
     )
     names = ", ".join(SEPARATORS)
-    parser.add_argument("--separator", default="comma", help=f"one character, or {names}")
-    parser.add_argument("--no-header", action="store_true", help="the first line is data")
+    parser.add_argument("--separator", help=f"of csv: one character, or {names}; default: comma")
+    parser.add_argument("--no-header", action="store_true", help="of csv: the first line is data")
     parser.add_argument(
         "--width", type=int, help="cells of a line with --no-header; default: the last of --columns"
     )
@@ -117,9 +117,10 @@ def layout(options: argparse.Namespace) -> Layout:
     Raises:
         DataError: They contradict one another.
     """
+    if options.format in _KNOWN and options.columns:
+        raise DataError(f"--columns: {options.format} has its own; leave them out, or use csv")
+    _refuse_unused(options)
     if options.format in _KNOWN:
-        if options.columns:
-            raise DataError(f"--columns: {options.format} has its own; leave them out, or use csv")
         return replace(_KNOWN[options.format], encoding=options.encoding)
     given = [None if name == "-" else name for name in options.columns or ()]
     if not 2 <= len(given) <= 4 or given[0] is None or given[1] is None:
@@ -127,6 +128,9 @@ def layout(options: argparse.Namespace) -> Layout:
             f"--columns: --format {options.format} needs the columns of user and item, and takes "
             "those of rating and time, for example --columns customer product stars when"
         )
+    for name in given:
+        if name is not None and given.count(name) > 1:
+            raise DataError(f"--columns: '{name}' is there twice; name one for each part")
     user, item, rating, time = [*given, None, None][:4]
     kind = "json" if options.format == "json" else "table"
     columns = (str(user), str(item), rating, time)
@@ -138,11 +142,21 @@ def layout(options: argparse.Namespace) -> Layout:
     return Layout(
         kind,
         columns,
-        separator(options.separator),
+        separator(options.separator or "comma"),
         not options.no_header,
         options.encoding,
         options.width or width,
     )
+
+
+def _refuse_unused(options: argparse.Namespace) -> None:
+    """Stop at options that would do nothing."""
+    for name in ("separator", "no_header", "width"):
+        if options.format != "csv" and getattr(options, name):
+            word = name.replace("_", "-")
+            raise DataError(f"--{word}: goes with --format csv, not {options.format}; leave it out")
+    if options.width is not None and not options.no_header:
+        raise DataError("--width: goes with --no-header; a header says how many cells lines have")
 
 
 def _numbers(columns: Sequence[str | None]) -> list[int]:

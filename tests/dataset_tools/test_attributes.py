@@ -63,11 +63,11 @@ def test_a_column_called_item_leads_to_no_item_of_the_data_set(tmp_path):
 
 
 def test_item_ids_are_those_that_interactions_writes(tmp_path):
-    token = "A  1\N{NO-BREAK SPACE}b"
-    (tmp_path / "x.ids").write_text(f"{token}\n")
-    lines = [HEAD, f" {token} ,Acme,,,x,y", '"p\t9",Acme,,,x,y']
+    item = "A  1\N{NO-BREAK SPACE}b"
+    (tmp_path / "x.ids").write_text(f"{item}\n")
+    lines = [HEAD, f" {item} ,Acme,,,x,y", '"p\t9",Acme,,,x,y']
     _, files, report = turned(tmp_path, lines, "--items", str(tmp_path / "x.ids"))
-    assert files["toy.link"].splitlines()[1:] == [f"{token}\titem={token}"]
+    assert files["toy.link"].splitlines()[1:] == [f"{item}\titem={item}"]
     (fault,) = report["faults"]
     assert fault["kind"].startswith("lines without an item id") and fault["lines"] == [3]
 

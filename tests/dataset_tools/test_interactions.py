@@ -280,6 +280,10 @@ def test_a_split_by_time_needs_times(tmp_path, capsys):
         (["--format", "csv", *COLUMNS, "--from", "May"], "'May' is no date"),
         (["--format", "csv", *COLUMNS, "--from", "2001-01-01", "--to", "2000-01-01"], "lies after"),
         (["--format", "csv", *COLUMNS, "--ratios", "0", "1", "1"], "train must be above 0"),
+        (["--format", "csv", *COLUMNS, "--ratios", "1", "nan", "1"], "train must be above 0"),
+        (["--format", "csv", *COLUMNS, "--ratios", "1", "1", "1"], "goes with --split ratio"),
+        (["--format", "csv", *COLUMNS, "--order", "time"], "--order: goes"),
+        (["--format", "csv", *COLUMNS, "--seed", "-1"], "--seed: -1 must be"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(tmp_path, capsys, words, said):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dataset_tools.__main__ import main
 from tests.dataset_tools.test_interactions import body, called
 
 
@@ -29,3 +30,18 @@ def test_ratings_of_2018_with_the_item_first_are_refused(tmp_path, capsys):
     assert said + hint in capsys.readouterr().err
     code, files = called(tmp_path, lines, *hint.split())
     assert code == 0 and body(files["toy.inter"])[0][:2] == ["A1V6B6TNIC10QE", "0143026860"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["json", "--columns", "a", "b", "-", "a"], "--columns: 'a' is there twice"),
+        (["csv", "--columns", "a", "a"], "--columns: 'a' is there twice"),
+        (["csv", "--columns", "a", "b", "--width", "4"], "--width: goes with --no-header"),
+        (["yelp-json", "--no-header"], "--no-header: goes with --format csv"),
+    ],
+)
+def test_columns_and_options_that_say_nothing_are_refused(tmp_path, capsys, words, said):
+    words = ["interactions", "x", "--name", "toy", "--out", str(tmp_path), "--format", *words]
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
