@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> None:
     for level in options.levels:
         if not 0 < level < 1:
             raise DataError(f"--levels: {level} must lie between 0 and 1")
+    if options.seed is not None and options.seed < 0:
+        raise DataError(f"--seed: {options.seed} must be at least 0")
     from recbole_slif.experiment.noise import NEEDS
     from recbole_slif.experiment.pool import offers
 
@@ -85,6 +87,9 @@ def _write_levels(
     for level, save in zip(options.levels, write(data, kind, seed, options.levels), strict=True):
         folder = options.out / f"{kind}-{level:g}" / options.dataset
         written = save(options.dataset, folder)
+        # An earlier call's, of other settings, would be read beside them.
+        for name in _noted_files(folder) - set(written):
+            (folder / name).unlink(missing_ok=True)
         note = {
             "dataset": options.dataset,
             "noise": {"kind": kind, "level": level, "seed": seed},
@@ -93,6 +98,15 @@ def _write_levels(
         }
         write_text(folder / "noise.json", json.dumps(note, indent=2) + "\n")
         print(f"{folder}: {kind} noise of {level:g}, seed {seed}, {len(written)} files")
+
+
+def _noted_files(folder: Path) -> set[str]:
+    """Return the names of the files that an earlier call wrote into a copy's folder."""
+    try:
+        names = json.loads((folder / "noise.json").read_text(encoding="utf-8"))["files"]
+        return {Path(name).name for name in names}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _on_disk(data: Any, kind: str, seed: int, levels: Sequence[float]) -> Iterator[Save]:

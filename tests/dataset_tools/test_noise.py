@@ -124,6 +124,19 @@ def test_the_same_seed_writes_the_same_bytes_and_another_does_not(tmp_path, clea
     assert differ == {"toy.train.inter", "toy.valid.inter", "noise.json"}
 
 
+def test_files_of_an_earlier_call_are_not_read_beside_the_new_ones(tmp_path, make_dataset):
+    make_dataset(benchmark=True)
+    folder = tmp_path / "noisy" / "inter-0.2" / "toy"
+    words = ["--kinds", "inter", "--levels", "0.2"]
+    assert called(tmp_path, *words) == 0
+    (folder / "mine.txt").write_text("mine")
+    fewer = ["--set", "valid_ratio=0", "modalities=[text]", "use_gpu=False", "seed=7"]
+    assert called(tmp_path, *words, *fewer) == 0
+    kept = {path.name for path in folder.iterdir()}
+    assert {"mine.txt", "toy.train.inter", "toy.test.inter", "toy.text.npy"} <= kept
+    assert not {"toy.valid.inter", "toy.visual.npy", "toy.visual.ids"} & kept
+
+
 def test_mistakes_are_one_line(tmp_path, make_dataset, capsys):
     make_dataset(knowledge=False)
     assert called(tmp_path, "--kinds", "kg", "--levels", "0.1") == 2
@@ -132,5 +145,7 @@ def test_mistakes_are_one_line(tmp_path, make_dataset, capsys):
     assert "must lie between" in capsys.readouterr().err
     assert called(tmp_path, "--kinds", "inter", "--levels", "0.1", "1") == 2
     assert "1.0 must lie between" in capsys.readouterr().err
+    assert called(tmp_path, "--kinds", "inter", "--seed", "-1") == 2
+    assert "--seed: -1 must be at least 0" in capsys.readouterr().err
     assert called(tmp_path, "--kinds", "inter", "--set", "seed") == 2
     assert "'seed' is not KEY=VALUE" in capsys.readouterr().err
