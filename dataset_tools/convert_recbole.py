@@ -24,7 +24,7 @@ from .reading import read_atomic
 from .writing import save_pieces, write_rows
 
 _SUFFIXES = ("inter", "train.inter", "valid.inter", "test.inter", "kg", "link", "item", "user")
-_BAD = "lines whose vector holds something else than finite numbers"
+_BAD = "lines whose vector is empty or holds something else than finite numbers"
 _DIM = "lines whose vector has another length"
 _TWICE = "lines of an item that already has a line"
 
@@ -41,7 +41,7 @@ def from_recbole(options: argparse.Namespace, faults: Faults) -> dict[str, Any]:
     path = options.folder / f"{options.name}.{options.suffix}"
     with ItemSpool(options.out / f".{options.name}.vectors.partial") as spool:
         lines = _read_vectors(path, spool, faults)
-        if not any(lines):
+        if not lines:
             raise DataError(f"{path}: no vectors; each line is an item id, a tab and numbers")
         dim = max(lines, key=lambda length: (len(lines[length]), length))
         for number in sorted(n for length in lines if length != dim for n in lines[length]):
@@ -71,7 +71,7 @@ def _read_vectors(path: Path, spool: ItemSpool, faults: Faults) -> dict[int, arr
             vector = _parsed(text)
         except ValueError:
             vector = np.array([np.nan], dtype=np.float32)
-        if item and np.isfinite(vector).all():
+        if item and len(vector) and np.isfinite(vector).all():
             spool.add(item, [text], path, number)
             found.setdefault(len(vector), array("q")).append(number)
         else:

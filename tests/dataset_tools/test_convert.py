@@ -268,6 +268,19 @@ def test_bad_vectors_leave_the_others(tmp_path, capsys):
         assert lines in error, lines
 
 
+def test_items_without_numbers_do_not_decide_the_length_of_vectors(tmp_path, capsys):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    rows = ["iid:token\temb:float_seq", "a\t", "b\t ", "c\t", "d\t1 2"]
+    (folder / "toy.itememb").write_text("\n".join(rows) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "o") == 0
+    assert np.load(tmp_path / "o" / "toy.text.npy").tolist() == [[1, 2]]
+    assert "3 lines whose vector is empty" in capsys.readouterr().err
+    (folder / "toy.itememb").write_text("\n".join(rows[:-1]) + "\n")
+    assert called("recbole", "ours", folder, tmp_path / "o") == 2
+    assert "no vectors; each line is" in capsys.readouterr().err
+
+
 def test_sides_that_do_not_go_together_are_refused(tmp_path, make_dataset, capsys):
     folder = make_dataset()
     for words, said in (
