@@ -85,7 +85,7 @@ def _place(
     folder, stem, times = target
     tokens = canonical(times)
     row_of = {name: row for row, name in enumerate(tokens)}
-    several: dict[str, bytes] = {}
+    several: dict[str, tuple[bool, bytes]] = {}
     lost = 0
     with atomic(folder / f"{stem}.npy") as file:
         write_matrix_head(file, (len(tokens), DIM), np.dtype("<f2"))
@@ -97,15 +97,16 @@ def _place(
                 data, finite = _half(vectors[place])
                 if not finite:
                     faults.add("vectors that are not finite in float16", path, number + place)
+                entry = not finite, data
                 if times[name] > 1:
-                    # Of several the smallest, whatever their order in the file.
-                    data = several[name] = min(data, several.get(name, data))
+                    # Of several the smallest finite one, whatever their order in the file.
+                    entry = several[name] = min(entry, several.get(name, entry))
                 file.seek(start + 2 * DIM * row_of[name])
-                file.write(data)
+                file.write(entry[1])
                 lost += not finite and times[name] == 1
         check()
         write_text(folder / f"{stem}.ids", "".join(f"{token}\n" for token in tokens))
-    return lost
+    return lost + sum(lacking for lacking, _ in several.values())
 
 
 def _half(vector: np.ndarray) -> tuple[bytes, bool]:

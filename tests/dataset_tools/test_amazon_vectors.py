@@ -49,6 +49,16 @@ def test_amazon_vectors_are_streamed_to_their_rows(tmp_path, monkeypatch, capsys
     assert np.isnan(matrix[2]).all() and matrix.dtype == np.float16
 
 
+def test_of_two_records_the_one_with_finite_numbers_stays(tmp_path, capsys):
+    rows = [("A", 2), ("A", np.inf), ("B", np.inf), ("B", np.nan), ("C", np.nan), ("C", 2)]
+    (tmp_path / "v.b").write_bytes(b"".join(record(*row) for row in rows))
+    assert images(tmp_path, "--amazon", tmp_path / "v.b") == 0
+    matrix, tokens = written(tmp_path)
+    assert tokens == ["A", "B", "C"] and np.isnan(matrix[1]).all()
+    assert matrix[[0, 2], 0].tolist() == [2, 2]
+    assert "items 2" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
 def test_a_broken_archive_of_vectors_gives_its_whole_records(tmp_path, capsys, pack):
     records = [record("A", 1), record("B", 2), record("C", 3)]
