@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> None:
     found = {}
     for name in options.dataset:
         with loading.opened(loading.configure(name, options), options.out) as data:
-            spread = degrees(data)
+            # A graph may be there that no item is linked to.
+            spread = {what: values for what, values in degrees(data).items() if len(values)}
             found[name] = describe(data.statistics, spread)
         if options.out:
             write_json(options.out / f"{name}.describe.json", found[name])

@@ -61,6 +61,16 @@ def test_tails_count_as_entities_of_their_triples(data):
     assert found["spread"]["triples per entity"]["most"] == 3
 
 
+@pytest.mark.parametrize("key", ["use_gpu=False", "user_inter_num_interval=[1,99]"])
+def test_a_graph_that_no_item_is_linked_to_has_no_spread_of_linked_items(data, key):
+    write_table(data / "toy" / "toy.link", ["item_id:token", "entity_id:token"], [("i1", "e9")])
+    words = ["--out", str(data / "out"), "--set", "use_gpu=False", key]
+    assert described(data, *words) == 0
+    found = json.loads((data / "out" / "toy.describe.json").read_text())
+    assert found["coverage"]["knowledge"] == 0 and "triples per entity" in found["spread"]
+    assert "triples per linked item" not in found["spread"]
+
+
 def test_plots_are_drawn_and_repeat_to_the_byte(data):
     pytest.importorskip("matplotlib")
     for out in ("a", "b"):
