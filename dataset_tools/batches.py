@@ -12,6 +12,7 @@ import numpy as np
 
 from recbole_slif.errors import DataError
 
+from .journal import hold
 from .progress import bar
 
 _HEADER = 256
@@ -54,7 +55,8 @@ def encode_batches(
         `[n, dim]` float32 on disk, by row number.
 
     Raises:
-        DataError: The file cannot be written, or batches have different dimensions.
+        DataError: The file cannot be written, another run is writing it, or batches have different
+            dimensions.
     """
     store = _Store(path, identity, len(order), batch_size)
     try:
@@ -121,6 +123,7 @@ class _Store:
         self.rows, self.dim = 0, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
+        hold(self._file, path.parent)
         self._find()
 
     def _find(self) -> None:

@@ -56,6 +56,24 @@ def run_identity(options: argparse.Namespace, files: Iterable[Path]) -> dict[str
     return {"format": _FORMAT, "options": words, "files": found}
 
 
+def hold(file: IO[bytes], folder: Path) -> None:
+    """Keep other runs out of a folder for as long as a file in it is open.
+
+    Raises:
+        DataError: Another run has the file.
+    """
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise DataError(
+            f"{folder}: another run is at work there; wait for it, or choose another --out"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+
+
 class Journal:
     """One JSON entry a line; the first says what all the others depend on.
 
@@ -84,7 +102,7 @@ class Journal:
         if not self.path.is_file():
             return False
         with self.path.open("rb") as file:
-            self._hold(file)
+            hold(file, self.path.parent)
             lines = list(_whole_lines(file.read()))
         return bool(lines) and lines[0] == self._identity and self._intact(lines[1:])
 
@@ -104,7 +122,7 @@ class Journal:
             DataError: Another run is at work here.
         """
         self._file = self.path.open("a+b")
-        self._hold(self._file)
+        hold(self._file, self.path.parent)
         self._file.seek(0)
         data = self._file.read()
         lines = list(_whole_lines(data))
@@ -114,19 +132,6 @@ class Journal:
         else:
             self._file.truncate(0)
             self._write(self._identity)
-
-    def _hold(self, file: IO[bytes]) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"{self.path.parent}: another run is at work there; wait for it, or choose "
-                "another --out"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
 
     def add(self, keeps: Iterable[str] = (), drops: Iterable[str] = (), **entry: Any) -> None:
         """Append an entry.

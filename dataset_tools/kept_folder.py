@@ -32,7 +32,8 @@ class KeptFolder(ScratchFolder):
         self.place: Callable[[], dict[str, Any]] = dict
 
     def _left(self) -> bool:
-        return self.resumes and self.journal.found()
+        found = self.journal.found()  # even of what is not gone on with: it may be at work
+        return self.resumes and found
 
     def left_place(self) -> dict[str, Any] | None:
         """Return how far a killed run was, or None; with `whole` where it had put in all."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_slif.errors import DataError
 
+from ..journal import hold
 from ..progress import bar
 from .scan import Found
 
@@ -91,6 +92,7 @@ class Spill:
         size = records * RECORD.itemsize
         try:
             self._file = path.open("r+b" if path.exists() else "w+b")
+            hold(self._file, path.parent)
             # Before it is cut: a file that is too short would grow by zeros.
             short = self._file.seek(0, os.SEEK_END) < size
             if not short:

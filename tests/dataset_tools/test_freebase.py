@@ -49,6 +49,20 @@ def test_output_equals_loops(tmp_path, link, hops, roles, least):
     assert os.listdir(tmp_path / "out") == ["toy.kg"]
 
 
+def test_two_runs_do_not_write_into_one_file_of_triples(tmp_path, link, capsys):
+    dump, out = tmp_path / "dump", tmp_path / "out"
+    dump.write_text("".join(toy_dump(size=50)))
+    words = ["--hops", "1", "--min-entity", "1", "--min-relation", "1"]
+    whole = freebase(dump, link, tmp_path / "whole", *words)
+    (out / ".toy.freebase").mkdir(parents=True)
+    spill = Spill(out / ".toy.freebase" / "found.bin", 0)
+    more = ["--dump", str(dump), "--link", str(link), "--out", str(out), *words]
+    assert main(["freebase", *more]) == 2
+    assert "another run is at work there" in capsys.readouterr().err
+    spill.close()
+    assert freebase(dump, link, out, *words) == whole
+
+
 def test_linked_entities_stay_and_the_filter_repeats_itself(tmp_path, link, capsys):
     stay = [line("m.00", "r1", "m.0x1"), line("m.05", "r1", "m.0x1")]
     # Without its end the chain loses what stood before it, round by round.

@@ -16,6 +16,7 @@ import torch
 from dataset_tools.__main__ import main
 from dataset_tools.backbones import load_backbone
 from dataset_tools.images import one_row_per_item
+from dataset_tools.journal import hold
 from dataset_tools.pictures import Picture, open_picture
 from recbole_slif.errors import DataError
 from tests.toy import write_table
@@ -234,6 +235,19 @@ sys.modules["slow_colour"] = package
 from dataset_tools.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_two_runs_do_not_write_into_one_file_of_vectors(tmp_path, folder, backbone, capsys):
+    words = ["--folder", folder, "--backbone", backbone]
+    assert images(tmp_path, *words) == 0
+    before = written(tmp_path)[0].tolist()
+    with (tmp_path / "out" / ".shop.visual.partial").open("wb") as file:
+        hold(file, tmp_path)
+        assert images(tmp_path, *words) == 2
+        assert "another run is at work there" in capsys.readouterr().err
+        assert not os.path.getsize(file.name)
+    assert images(tmp_path, *words) == 0
+    assert written(tmp_path)[0].tolist() == before
 
 
 def test_killed_and_continued_gives_the_same_bytes(tmp_path):

@@ -116,6 +116,16 @@ def test_files_are_written_and_loadable(items, encoder, tmp_path, capsys):
     assert " 2\n" in shown.out and "1 items without any text" in shown.err
 
 
+def test_a_second_run_leaves_the_first_its_sentences(items, encoder, tmp_path, capsys):
+    words = ["text", "--item-file", str(items), "--encoder", encoder, "--out", str(tmp_path / "o")]
+    with ItemSpool(tmp_path / "o" / ".toy.text.sentences") as spool:
+        before = sorted(os.listdir(spool.folder))
+        assert main(words) == 2
+        assert "another run is at work there" in capsys.readouterr().err
+        assert sorted(os.listdir(spool.folder)) == before
+    assert main(words) == 0
+
+
 def encoded(folder, encoder, texts, batch_size, name=""):
     sentences = Sentences(folder)
     for text in texts:
