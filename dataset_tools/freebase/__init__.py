@@ -148,13 +148,20 @@ def linked_keys(path: Path) -> tuple[np.ndarray, shared.Faults]:
     """Return the sorted keys of a .link file's entities, and what in it is no Freebase id.
 
     Raises:
-        DataError: The file is malformed, or holds no Freebase id.
+        DataError: The file is malformed, holds no Freebase id, or one in another spelling than the
+            dump's, under which training would not find its triples.
     """
     faults = shared.Faults()
     column = read_table(path, required=["entity_id"]).frame["entity_id"]
     keys, foreign = ids.keys_of(column.unique().tolist())
-    strange = set(foreign)
+    strange, spelled = set(foreign), set(ids.tokens(keys))
     for line, word in enumerate(column, start=2):
+        if word not in strange and word not in spelled:
+            (own,) = ids.tokens(ids.keys_of([word])[0])
+            raise DataError(
+                f"{path}: line {line}: '{word}' is '{own}' in the .kg to come and would not be "
+                "found there; write all entities so"
+            )
         if word in strange:
             faults.add("links to what is no Freebase id", path, line)
     if not len(keys):

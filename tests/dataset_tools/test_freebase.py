@@ -385,3 +385,11 @@ def test_links_that_are_no_ids_are_counted(tmp_path):
 def test_place_is_plain(tmp_path):
     (tmp_path / "x.bz2").write_bytes(bz2.compress(b"a"))
     assert list(read_dump(tmp_path / "x.bz2", Place()))  # not N-triples; the scan counts it
+
+
+@pytest.mark.parametrize("word", ["/m/0abc", f"<{NS}m.0abc>"])
+def test_links_that_spell_ids_otherwise_than_the_dump_are_refused(tmp_path, word):
+    path = tmp_path / "x.link"
+    write_table(path, ["item_id:token", "entity_id:token"], [("i1", "m.0x"), ("i2", word)])
+    with pytest.raises(DataError, match=r"line 3: '.*' is 'm.0abc' in the \.kg to come"):
+        linked_keys(path)
