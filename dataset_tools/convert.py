@@ -12,6 +12,7 @@ from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .faults import Faults
+from .writing import PARTS, refuse_other_split
 
 DESCRIPTION = """\
 Convert a data set between this package's contract (--from ours, --to ours), MMRec's folders
@@ -83,8 +84,19 @@ def run(options: argparse.Namespace) -> None:
 
 
 def copy_atomic_files(options: argparse.Namespace, suffixes: tuple[str, ...]) -> list[str]:
-    """Copy those of the atomic files that are there, byte for byte; return their names."""
+    """Copy those of the atomic files that are there, byte for byte; return their names.
+
+    Raises:
+        DataError: There are interactions among them, and those of another split in `--out`.
+    """
     copied = []
+    parts = [
+        part
+        for part in ("", *PARTS)
+        if (options.folder / ".".join(filter(None, (options.name, part, "inter")))).is_file()
+    ]
+    if parts:
+        refuse_other_split(options.out, options.name, parts)
     for suffix in suffixes:
         path = options.folder / f"{options.name}.{suffix}"
         if path.is_file():

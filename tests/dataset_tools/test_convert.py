@@ -281,6 +281,18 @@ def test_items_without_numbers_do_not_decide_the_length_of_vectors(tmp_path, cap
     assert "no vectors; each line is" in capsys.readouterr().err
 
 
+def test_interactions_of_another_split_are_not_copied_beside(tmp_path, make_dataset, capsys):
+    folder, out = make_dataset(benchmark=True), tmp_path / "o"
+    out.mkdir()
+    (out / "toy.valid.inter").write_text("user_id:token\titem_id:token\nu0\ti0\n")
+    assert called("ours", "recbole", folder, out) == 2
+    assert "toy.valid.inter: is there from another split" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["toy.valid.inter"]
+    (out / "toy.valid.inter").unlink()
+    assert called("ours", "recbole", folder, out) == called("ours", "recbole", folder, out) == 0
+    assert {"toy.train.inter", "toy.test.inter"} < {path.name for path in out.iterdir()}
+
+
 def test_sides_that_do_not_go_together_are_refused(tmp_path, make_dataset, capsys):
     folder = make_dataset()
     for words, said in (
