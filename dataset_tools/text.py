@@ -118,6 +118,9 @@ def _name(options: argparse.Namespace) -> str:
         if not (options.columns or RAW[options.format][1]) or not options.name:
             raise ConfigError("--raw needs --name, and with --format json --columns too")
         return options.name
+    if options.items or options.format != "json":
+        word = "items" if options.items else "format"
+        raise ConfigError(f"--{word}: goes with --raw; of an .item file all lines are taken")
     return options.name or options.dataset or options.item_file.stem
 
 

@@ -50,3 +50,9 @@ def test_the_overview_loads_no_library_of_a_command():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert set(offered()) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["--items", "x.ids"], ["--format", "amazon"]])
+def test_options_of_raw_lines_are_refused_beside_an_item_file(tmp_path, capsys, words):
+    assert main(["text", "--item-file", "x.item", "--out", str(tmp_path / "o"), *words]) == 2
+    assert f"{words[0]}: goes with --raw" in capsys.readouterr().err
