@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,7 +103,8 @@ def run(options: argparse.Namespace) -> None:
         fault_log.refuse(faults, options)
         kept = options.out / f".{stem}.partial"
         encoder = load_encoder(options.encoder, options.device)
-        vectors = encode(encoder, sentences, options.batch_size, kept, options.encoder)
+        stamp = " ".join(_stamps(options.encoder))
+        vectors = encode(encoder, sentences, options.batch_size, kept, stamp)
         pieces = vectors.pieces(f"write {stem}.npy")
         tokens = path.read_text("utf-8").split("\n")[:-1]
         target = save_pieces(options.out, stem, pieces, vectors.dim, np.dtype("<f2"), tokens)
@@ -122,6 +124,15 @@ def _name(options: argparse.Namespace) -> str:
         word = "items" if options.items else "format"
         raise ConfigError(f"--{word}: goes with --raw; of an .item file all lines are taken")
     return options.name or options.dataset or options.item_file.stem
+
+
+def _stamps(encoder: str) -> Iterator[str]:
+    """Yield what tells an encoder from another: its name, and of a folder its files."""
+    yield encoder
+    folder = Path(encoder)
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        found = path.stat()
+        yield f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}"
 
 
 def _read(options: argparse.Namespace, spool: ItemSpool, faults: Faults) -> str:
@@ -196,7 +207,7 @@ def encode(
         sentences: Of all items.
         batch_size: Of one call of the model.
         kept: File for finished batches, from which a killed run goes on.
-        name: The model's name; finished batches of another are not gone on with.
+        name: Tells the model; finished batches of another are not gone on with.
 
     Returns:
         `[n, dim]` on disk in the order of items; as float16 they are finite.

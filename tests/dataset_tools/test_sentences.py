@@ -1,5 +1,10 @@
 """Sentences of items: keys of every dump of Amazon, what is no text, and messages."""
 
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from dataset_tools.__main__ import main
@@ -62,3 +67,28 @@ def test_long_numbers_keep_their_digits(tmp_path):
     assert found == {"0": "1234567. 1234567.25. 1995"}
     record = {"asin": "B1", "title": "T", "brand": [12345678, 0.1, 1995.0]}
     assert raw([json_lines(tmp_path / "raw", [record])])[0] == {"B1": "T. 12345678, 0.1, 1995"}
+
+
+def test_batches_of_a_folder_whose_model_has_changed_are_encoded_again(tmp_path, monkeypatch):
+    class Model:
+        def __init__(self, name, **_):
+            self.number, self.calls = float((Path(name) / "weights").read_text()), 0
+
+        def encode(self, sentences, **_):
+            self.calls += 1
+            if self.calls == 2 and self.number == 1:
+                raise KeyboardInterrupt
+            return np.full((len(sentences), 2), self.number, np.float32)
+
+    library = types.ModuleType("sentence_transformers")
+    library.SentenceTransformer = Model
+    monkeypatch.setitem(sys.modules, "sentence_transformers", library)
+    (tmp_path / "x.item").write_text("item_id:token\tname:token\n1\ta\n2\tb\n")
+    model = tmp_path / "model"
+    model.mkdir()
+    words = ["text", "--item-file", str(tmp_path / "x.item"), "--encoder", str(model)]
+    words += ["--batch-size", "1", "--out", str(tmp_path)]
+    for number, code in ((1, 130), (22, 0)):
+        (model / "weights").write_text(str(number))
+        assert main(words) == code
+    assert np.load(tmp_path / "x.text.npy").tolist() == [[22, 22], [22, 22]]
