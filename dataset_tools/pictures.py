@@ -68,7 +68,9 @@ def find_pictures(
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 continue
             item = _item_of(path.relative_to(folder), known, owners)
-            if item:
+            if item == "":
+                counts["pictures whose name can be no item id"] += 1
+            elif item:
                 found.append(Picture(item, path.as_posix()))
                 if owners is None and item != path.stem and path.stem in (known or ()):
                     counts[_TWO] += 1
@@ -87,13 +89,14 @@ def find_pictures(
 def _item_of(
     path: Path, known: Collection[str] | None, owners: dict[str, str] | None
 ) -> str | None:
+    """Return the item that a picture shows, None for none, empty where its name can be no id."""
     if owners is not None:
         item = owners.get(path.stem) or owners.get(path.name)
         return item if item and (known is None or item in known) else None
     # The folder comes first: of items with numbers as tokens, 12/3.jpg shows 12 and not 3.
     names = [*path.parts[:-1][:1], path.stem]
     if known is None:
-        return names[0]
+        return token_of(names[0])
     names.append(_NUMBER.sub("", path.stem))
     return next((name for name in names if name in known), None)
 
