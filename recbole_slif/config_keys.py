@@ -68,6 +68,14 @@ NOT_DECISIVE = frozenset(
         "worker",
     }
 )
+# Keys that came after the first records, at the value that does what was done before them. Left out
+# there, so that what was recorded before still counts as recorded.
+ADDED_LATER: Mapping[str, Any] = {
+    "table_precision": "float32",
+    "contrast_precision": "float32",
+    "sge_search": "exact",
+    "cl_items": None,
+}
 _LOOSE: Mapping[str, tuple[type, ...]] = {"gpu_id": (str, int, tuple)}
 _NAMES = {
     str: "a text",

@@ -12,7 +12,7 @@ from typing import Any
 
 from recbole_slif import factory
 from recbole_slif.config import SlifConfig, find_model_class
-from recbole_slif.config_keys import NOT_DECISIVE
+from recbole_slif.config_keys import ADDED_LATER, NOT_DECISIVE
 from recbole_slif.config_yaml import read_literal
 from recbole_slif.errors import ConfigError
 from recbole_slif.experiment.definition import CellSpec, Definition
@@ -23,14 +23,6 @@ from recbole_slif.registry import MODELS, unknown_model
 from recbole_slif.seeds import training_seeds
 
 SCHEMA = 1
-# Keys that came after the first records, at the value that does what was done before them. Left out
-# there, so that what was recorded before still counts as recorded.
-ADDED_LATER = {
-    "table_precision": "float32",
-    "contrast_precision": "float32",
-    "sge_search": "exact",
-    "cl_items": None,
-}
 _MEANINGLESS_AT = {"sge_probes": ("sge_search", "exact")}
 _OWN_FOLDERS = ("checkpoint_dir", "record_dir")
 # What each variant of SLIF-MR learns from, Table III.

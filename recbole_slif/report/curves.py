@@ -16,7 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_slif.atomic_files import make_folder, write_atomic
-from recbole_slif.config_keys import NOT_DECISIVE
+from recbole_slif.config_keys import ADDED_LATER, NOT_DECISIVE
 from recbole_slif.config_yaml import split_names
 from recbole_slif.console import Parser, guarded, usable
 from recbole_slif.errors import ConfigError, SlifError
@@ -108,7 +108,7 @@ def _label(record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> st
     apart = [
         f"{key}={config[key]}"
         for key in sorted(config)
-        if key not in _ASIDE and any(one["config"].get(key) != config[key] for one in alike)
+        if key not in _ASIDE and any(_setting(one, key) != config[key] for one in alike)
     ]
     if len({one["seed"] for one in alike}) > 1:
         apart.append(f"seed={record['seed']}")
@@ -119,10 +119,16 @@ def _label(record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> st
     return ", ".join([shown_name(record["model"]), *apart])
 
 
+def _setting(record: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key, also in a record from before there was the key."""
+    return record["config"].get(key, ADDED_LATER.get(key))
+
+
 def _decided(record: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return what runs that differ by their record alone have in common."""
     config = record["config"]
-    return record["seed"], {key: config[key] for key in config if key not in _ASIDE}
+    settings = {**ADDED_LATER, **config}
+    return record["seed"], {key: settings[key] for key in settings if key not in _ASIDE}
 
 
 def _group(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -57,6 +57,21 @@ def test_curves_are_named_by_what_sets_the_runs_of_a_model_apart(folder):
     ]
 
 
+def test_a_key_that_came_later_sets_apart_only_those_who_use_it(folder):
+    place = folder(
+        record("a", seed=1),
+        record("b", seed=2, contrast_precision="float32"),
+        record("c", seed=3, contrast_precision="bfloat16"),
+    )
+    assert [curve.label for curve in read_curves([place])] == [
+        "BPR, seed=1",
+        "BPR, contrast_precision=float32, seed=2",
+        "BPR, contrast_precision=bfloat16, seed=3",
+    ]
+    (place / "c.json").unlink()
+    assert [curve.label for curve in read_curves([place])] == ["BPR, seed=1", "BPR, seed=2"]
+
+
 def test_runs_of_the_same_settings_are_named_by_when_they_ran(folder):
     place = folder(
         record("BPR-toy-20261126-184842-edc967", epochs=10),
