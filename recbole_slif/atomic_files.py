@@ -51,6 +51,30 @@ def write_atomic(path: Path | str, content: bytes) -> None:
         stream.write(content)
 
 
+def append_lines(path: Path, text: str) -> None:
+    """Add whole lines to a file, which outlast a crash once this returns.
+
+    A line that a crash cut off is closed off first.
+
+    Raises:
+        OSError: not all of it could be written.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o666)
+    try:
+        size = os.fstat(handle).st_size
+        if size:
+            os.lseek(handle, size - 1, os.SEEK_SET)
+            if os.read(handle, 1) != b"\n":
+                text = "\n" + text
+        left = text.encode()
+        while left:  # a disk that fills up takes a part and refuses the rest alone
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def make_folder(folder: Path, instead: str) -> None:
     """Make a folder and those above it, if they are not there.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recbole_slif.atomic_files import make_folder, remove_halves, write_atomic
+from recbole_slif.atomic_files import append_lines, make_folder, remove_halves, write_atomic
 from recbole_slif.errors import DataError
 from recbole_slif.plain import read_json
 from recbole_slif.records import plain
@@ -101,20 +100,7 @@ class Folder:
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Add lines to `runs.jsonl`, all of them or none."""
         text = "".join(json.dumps(plain(line), allow_nan=False) + "\n" for line in lines)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        handle = os.open(self.runs_file, flags, 0o644)
-        try:
-            size = os.fstat(handle).st_size
-            if size:
-                os.lseek(handle, size - 1, os.SEEK_SET)
-                if os.read(handle, 1) != b"\n":
-                    text = "\n" + text
-            left = text.encode()
-            while left:  # a disk that fills up takes a part and refuses the rest alone
-                left = left[os.write(handle, left) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        append_lines(self.runs_file, text)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all whole lines."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from recbole_slif.atomic_files import write_atomic
+from recbole_slif.atomic_files import append_lines, write_atomic
 from recbole_slif.console import one_line
 from recbole_slif.errors import ConfigError, SlifError
 from recbole_slif.interrupt import TrainingStoppedError
@@ -107,13 +106,8 @@ class TrialsFile:
         return sum(row.get("scope") != self.scope for row in self._lines())
 
     def append(self, row: Row) -> None:
-        """Add a trial; a line that a crash cut off is closed off first."""
-        with self.path.open("ab+") as stream:
-            if stream.tell():
-                stream.seek(-1, os.SEEK_END)
-                whole = stream.read() == b"\n"
-                stream.write(b"" if whole else b"\n")
-            stream.write(self._text(row).encode())
+        """Add a trial."""
+        append_lines(self.path, self._text(row))
 
     def replace(self, rows: Sequence[Row]) -> Path | None:
         """Write the file at once, each set of values once.
