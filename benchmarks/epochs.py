@@ -28,7 +28,7 @@ from recbole_slif import factory
 from recbole_slif.config import SlifConfig
 from recbole_slif.errors import SlifError
 from recbole_slif.phases import learning_parameters, phases_of
-from recbole_slif.precision import compared_rows, stored_tables
+from recbole_slif.precision import training_precision
 from recbole_slif.records import peak_memory
 from recbole_slif.registry import MODELS
 
@@ -113,8 +113,7 @@ def measure(name: str, chosen: argparse.Namespace, settings: Sequence[str]) -> d
     model = factory.build_model(config, bundle)
     optimizer = torch.optim.Adam(learning_parameters(model), config["learning_rate"], fused=True)
     watch = Stopwatch(model, optimizer, chosen.steps)
-    tables, comparisons = config["table_precision"], config["contrast_precision"]
-    with stored_tables(tables), compared_rows(comparisons):
+    with training_precision(config):
         for number in range(chosen.epochs):
             parts = watch.epoch(bundle.train_data, number)
     return {

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.dataset import ArrayDataset, HeldOut, settings_of
 from benchmarks.measure import Clock, seconds
 from recbole_slif.evaluation import BlockedFullSortEvaluator
-from recbole_slif.precision import compared_rows, stored_tables
+from recbole_slif.precision import training_precision
 from recbole_slif.registry import MODELS
 from tests.peers import recbole_class
 
@@ -88,8 +88,7 @@ class Side:
     def step(self, clock: Clock) -> dict[str, float]:
         """Take one step; return the seconds of its parts, and of a knowledge step if it has one."""
         self.model.train()
-        narrow = self.settings["table_precision"], self.settings["contrast_precision"]
-        with stored_tables(narrow[0]), compared_rows(narrow[1]):
+        with training_precision(self.settings):
             parts = self._optimise(self.model.calculate_loss, self._batch(), clock)
             if hasattr(self.model, "calculate_kg_loss"):
                 found = self._optimise(self.model.calculate_kg_loss, self._triple_batch(), clock)

@@ -14,7 +14,7 @@ from recbole_slif.checkpoint import LAST
 from recbole_slif.errors import CheckpointError
 from recbole_slif.interrupt import TrainingStoppedError
 from recbole_slif.phases import Phase, phases_of
-from recbole_slif.precision import compared_rows, stored_tables
+from recbole_slif.precision import training_precision
 
 NOTHING_KEPT = "no epoch was finished, nothing is kept"
 
@@ -86,8 +86,7 @@ class EpochMixin:
     ) -> Any:
         started = perf_counter()
         self._names, self._first_part = [], 0
-        narrow = self.config["table_precision"], self.config["contrast_precision"]
-        with stored_tables(narrow[0]), compared_rows(narrow[1]):
+        with training_precision(self.config):
             if hasattr(self.model, "pre_epoch"):
                 losses, refreshed = self._phases(train_data, epoch_idx, loss_func, show_progress)
             else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,30 +19,38 @@ _COMPARISONS: _Choice = ContextVar("contrast_precision", default=None)
 
 
 @contextmanager
-def stored_tables(precision: str | None) -> Iterator[None]:
+def training_precision(config: Any) -> Iterator[None]:
+    """Train as the keys of a configuration say, for the length of the block.
+
+    The trainer enters it around an epoch, as torch's `autocast` is entered: what is multiplied then
+    is chosen by the caller, not by each of the operators.
+
+    Args:
+        config: With `table_precision` and `contrast_precision`.
+    """
+    tables, comparisons = config["table_precision"], config["contrast_precision"]
+    with stored_tables(tables), compared_rows(comparisons):
+        yield
+
+
+def stored_tables(precision: str | None) -> AbstractContextManager[None]:
     """Keep tables in `precision` inside sparse products for the length of the block.
 
-    The trainer enters it around an epoch, a model around its scoring, as torch's `autocast` is
-    entered: what is multiplied then is chosen by the caller, not by each of the operators.
+    A model enters it around its scoring too.
 
     Args:
         precision: A value of the key `table_precision`; None is float32.
     """
-    with _in_force(_TABLES, precision):
-        yield
+    return _in_force(_TABLES, precision)
 
 
-@contextmanager
-def compared_rows(precision: str | None) -> Iterator[None]:
+def compared_rows(precision: str | None) -> AbstractContextManager[None]:
     """Multiply rows in `precision` where all are compared with all, for the length of the block.
-
-    The trainer enters it around an epoch.
 
     Args:
         precision: A value of the key `contrast_precision`; None is float32.
     """
-    with _in_force(_COMPARISONS, precision):
-        yield
+    return _in_force(_COMPARISONS, precision)
 
 
 @contextmanager
