@@ -68,8 +68,8 @@ NOT_DECISIVE = frozenset(
         "worker",
     }
 )
-# Keys that came after the first records, at the value that does what was done before them. Left out
-# there, so that what was recorded before still counts as recorded.
+# Keys that came after the first records, at the value that does what was done before them: as if
+# it stood in those, and left out of the hash of a run's settings, so that they still count.
 ADDED_LATER: Mapping[str, Any] = {
     "table_precision": "float32",
     "contrast_precision": "float32",

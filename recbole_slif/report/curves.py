@@ -104,31 +104,24 @@ def _files(places: Sequence[str | Path]) -> Iterator[Path]:
 def _label(record: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     """Name a run by its model and by what sets it apart from the model's other runs."""
     alike = [one for one in others if _group(one) == _group(record)]
-    config = record["config"]
+    own, theirs = _settings(record), [(one["seed"], _settings(one)) for one in alike]
     apart = [
-        f"{key}={config[key]}"
-        for key in sorted(config)
-        if key not in _ASIDE and any(_setting(one, key) != config[key] for one in alike)
+        f"{key}={own[key]}"
+        for key in sorted(own.keys() & record["config"].keys())
+        if any(settings.get(key) != own[key] for _, settings in theirs)
     ]
-    if len({one["seed"] for one in alike}) > 1:
+    if len({seed for seed, _ in theirs}) > 1:
         apart.append(f"seed={record['seed']}")
-    same = [one for one in alike if _decided(one) == _decided(record)]
-    if len(same) > 1:
+    if theirs.count((record["seed"], own)) > 1:
         name = f"{record['model']}-{record['dataset']}-"
         apart.append(f"run={str(record['run_id']).removeprefix(name)}")
     return ", ".join([shown_name(record["model"]), *apart])
 
 
-def _setting(record: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a key, also in a record from before there was the key."""
-    return record["config"].get(key, ADDED_LATER.get(key))
-
-
-def _decided(record: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return what runs that differ by their record alone have in common."""
-    config = record["config"]
-    settings = {**ADDED_LATER, **config}
-    return record["seed"], {key: settings[key] for key in settings if key not in _ASIDE}
+def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides how a run learns, also by keys that came after its record."""
+    config = {**ADDED_LATER, **record["config"]}
+    return {key: config[key] for key in config if key not in _ASIDE}
 
 
 def _group(record: Mapping[str, Any]) -> tuple[str, str]:
