@@ -12,7 +12,7 @@ from recbole_slif.errors import DataError
 
 from . import faults as fault_log
 from .faults import Faults
-from .writing import PARTS, refuse_other_split
+from .writing import PARTS, inter_name, refuse_other_split
 
 DESCRIPTION = """\
 Convert a data set between this package's contract (--from ours, --to ours), MMRec's folders
@@ -90,11 +90,8 @@ def copy_atomic_files(options: argparse.Namespace, suffixes: tuple[str, ...]) ->
         DataError: There are interactions among them, and those of another split in `--out`.
     """
     copied = []
-    parts = [
-        part
-        for part in ("", *PARTS)
-        if (options.folder / ".".join(filter(None, (options.name, part, "inter")))).is_file()
-    ]
+    places = {part: options.folder / inter_name(options.name, part) for part in ("", *PARTS)}
+    parts = [part for part, path in places.items() if path.is_file()]
     if parts:
         refuse_other_split(options.out, options.name, parts)
     for suffix in suffixes:

@@ -25,7 +25,7 @@ from .resumed_reading import ResumedReading
 from .row_file import NumberColumn, RowFile, RowWriter, TokenColumn
 from .row_store import RowStore
 from .token_order import SortedTokens
-from .writing import PARTS, LazyColumn, refuse_other_split, write_columns
+from .writing import PARTS, LazyColumn, inter_name, refuse_other_split, write_columns
 
 DESCRIPTION = """\
 Stream raw reviews (plain, .gz or .zst) into atomic interaction files. In this order: faulty lines
@@ -266,7 +266,7 @@ def write(table: Table, options: argparse.Namespace, store: RowStore) -> dict[st
             (options.out / f"{options.name}.{part}.inter").unlink(missing_ok=True)
     names = []
     for part, rows in parts.items():
-        names.append(".".join(word for word in (options.name, part, "inter") if word))
+        names.append(inter_name(options.name, part))
         columns: dict[str, LazyColumn] = {
             "user_id:token": TokenColumn(rows, "user", table.users),
             "item_id:token": TokenColumn(rows, "item", table.items),

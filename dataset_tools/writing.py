@@ -44,6 +44,11 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def inter_name(name: str, part: str) -> str:
+    """Return the file name of a data set's interactions, of a part or of none."""
+    return ".".join(word for word in (name, part, "inter") if word)
+
+
 def refuse_other_split(folder: Path, name: str, parts: Collection[str]) -> None:
     """Stop where interactions of another split lie, which would be read beside the new ones.
 
@@ -56,8 +61,8 @@ def refuse_other_split(folder: Path, name: str, parts: Collection[str]) -> None:
     Raises:
         DataError: There is a file of another part.
     """
-    for part in ("", "train", "valid", "test"):
-        path = folder / ".".join(word for word in (name, part, "inter") if word)
+    for part in ("", *PARTS):
+        path = folder / inter_name(name, part)
         if part not in parts and path.exists():
             raise DataError(
                 f"{path}: is there from another split and would be read beside the new files; "
